@@ -1,0 +1,1 @@
+"""Measurements: ours, and a bare floor, in turn, in one run."""

@@ -1,0 +1,46 @@
+"""Say beside a model's method what a save sets in motion; queueing, locks and recovery follow.
+
+The public names are loaded on first use: this module may be imported before Django's app
+registry is ready, and without django-q2.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from powercrud_models.decorators import async_method, async_save, descendants
+from powercrud_models.exceptions import ConflictError, LeaseLost, PowerCRUDError
+
+if TYPE_CHECKING:
+    from powercrud_models.context import acting_user, get_current_task, inline
+    from powercrud_models.mixins.models import AsyncModelMixin
+    from powercrud_models.progress_loop import progress
+
+_LAZY = {
+    "AsyncModelMixin": "powercrud_models.mixins.models",
+    "acting_user": "powercrud_models.context",
+    "get_current_task": "powercrud_models.context",
+    "inline": "powercrud_models.context",
+    "progress": "powercrud_models.progress_loop",
+}
+
+__all__ = [
+    "AsyncModelMixin",
+    "ConflictError",
+    "LeaseLost",
+    "PowerCRUDError",
+    "acting_user",
+    "async_method",
+    "async_save",
+    "descendants",
+    "get_current_task",
+    "inline",
+    "progress",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,119 @@
+"""System checks: misuse and half a configuration, named before the first save."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.apps import apps
+from django.core import checks
+from django.core.checks import CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.models import Model
+
+from powercrud_models.conf import get_conf
+from powercrud_models.declarations import declares_anything, works_of
+from powercrud_models.lifecycle import tasks_alias
+from powercrud_models.mixins.models import AsyncModelMixin
+from powercrud_models.queues.django_q2 import missing
+
+RESERVED = ("holder", "async_task")
+OVERRIDDEN = ("save", "asave")
+READ_COMMITTED = {"postgresql": 2, "mysql": "read committed"}
+"""What the databases' drivers call it; on PostgreSQL it is psycopg's IsolationLevel."""
+
+
+@register("powercrud_models")
+def check_models(app_configs: Iterable[Any] | None, **_: Any) -> list[CheckMessage]:
+    """Declarations that could not do what they say."""
+    configs = apps.get_app_configs() if app_configs is None else app_configs
+    models = [model for config in configs for model in config.get_models()]
+    return [message for model in models for message in _check_model(model)]
+
+
+def _check_model(model: type[Model]) -> Iterator[CheckMessage]:
+    name = model.__name__
+    if not issubclass(model, AsyncModelMixin):
+        method = declares_anything(model)
+        if method is not None:
+            yield Error(
+                f"{name}.{method} is decorated, but {name} does not inherit from AsyncModelMixin: "
+                "the decorator does nothing.",
+                hint=f"class {name}(AsyncModelMixin, ...)",
+                obj=model,
+                id="powercrud_models.E001",
+            )
+        return
+    try:
+        works_of(model)
+    except ImproperlyConfigured as error:
+        yield Error(str(error), obj=model, id="powercrud_models.E002")
+    for method in OVERRIDDEN:
+        if not _takes_skip_async(getattr(model, method)):
+            yield Error(
+                f"{name}.{method}() cannot take skip_async, so nobody can save a {name} inline.",
+                hint=f"def {method}(self, *args, **kwargs): ... super().{method}(*args, **kwargs)",
+                obj=model,
+                id="powercrud_models.E003",
+            )
+    for attribute in RESERVED:
+        if getattr(model, attribute, None) is not vars(AsyncModelMixin)[attribute]:
+            yield Error(
+                f"{name}.{attribute} hides AsyncModelMixin.{attribute}.",
+                hint="Give the field, the relation or the method another name.",
+                obj=model,
+                id="powercrud_models.E004",
+            )
+
+
+def _takes_skip_async(method: Any) -> bool:
+    parameters = inspect.signature(method).parameters.values()
+    return any(each.name == "skip_async" or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+@register("powercrud_models")
+def check_settings(app_configs: Iterable[Any] | None, **_: Any) -> list[CheckMessage]:
+    """Settings that contradict each other, or are of no use."""
+    try:
+        conf = get_conf()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="powercrud_models.E010")]
+    return [*_check_queue(conf.ASYNC_ENABLED, conf.QUEUE), *_check_isolation()]
+
+
+def _check_queue(enabled: bool, queue: str) -> Iterator[CheckMessage]:
+    reason = missing()
+    if enabled and reason is not None and queue in ("auto", "django-q2"):
+        if queue == "django-q2":
+            yield Error(
+                f"POWERCRUD_SETTINGS['QUEUE'] is 'django-q2', but {reason}",
+                id="powercrud_models.E011",
+            )
+        else:
+            yield checks.Warning(
+                f"ASYNC_ENABLED is True, but {reason} Until then everything runs inline.",
+                hint="Or say so: POWERCRUD_SETTINGS['QUEUE'] = 'inline' (or 'immediate').",
+                id="powercrud_models.W011",
+            )
+    if not enabled and queue in ("immediate", "django-q2"):
+        yield checks.Warning(
+            f"POWERCRUD_SETTINGS['QUEUE'] is {queue!r}, but ASYNC_ENABLED is False: "
+            "everything runs inline.",
+            hint="POWERCRUD_SETTINGS['ASYNC_ENABLED'] = True",
+            id="powercrud_models.W012",
+        )
+
+
+def _check_isolation() -> Iterator[CheckMessage]:
+    """Guard and launch exclude each other only where a second look sees what has been committed."""
+    connection = connections[tasks_alias()]
+    level = connection.settings_dict.get("OPTIONS", {}).get("isolation_level")
+    if level is not None and level != READ_COMMITTED.get(connection.vendor, level):
+        yield Error(
+            f"The database {connection.alias!r} is not at READ COMMITTED: a save could miss the "
+            "lock of a task.",
+            hint="Leave isolation_level out of its OPTIONS.",
+            id="powercrud_models.E014",
+        )

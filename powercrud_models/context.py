@@ -1,0 +1,148 @@
+"""What is running here: the current run, what it may start, and who asked for it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from powercrud_models.exceptions import PowerCRUDError
+from powercrud_models.queues import async_enabled
+from powercrud_models.types import ObjectKey, WorkDeclaration
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+    from powercrud_models.lifecycle.ending import Claim
+    from powercrud_models.models import AsyncTask
+
+
+@dataclass(eq=False)
+class LiveProgress:
+    """How far the item that runs now has come; written by ``progress()``, read by the heartbeat."""
+
+    current: int = 0
+    total: int | None = None
+    depth: int = 0
+    """How many loops are open: only the outermost one is shown."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Run:
+    """One run of work: of a task in a worker, or inline outside of any task."""
+
+    owner: str
+    """The key under which it holds its locks."""
+    claim: Claim | None = None
+    """Its claim on a task; None for an inline run that has no task."""
+    fenced: bool = True
+    """Whether the open transaction already holds the task's fence (or there is no task)."""
+    started: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    """Every work of this run on every object: its items, and what saves set in motion."""
+    active: list[tuple[ObjectKey, str]] = field(default_factory=list)
+    """The works that are being called right now, the innermost last."""
+    live: LiveProgress = field(default_factory=LiveProgress)
+
+    @property
+    def task(self) -> AsyncTask | None:
+        return self.claim.task if self.claim else None
+
+    def is_calling(self, obj: Model, work: WorkDeclaration) -> bool:
+        """Whether this work of this object is being called right now."""
+        return bool(self.active) and (ObjectKey.of(obj), work.name) in self.active
+
+    def is_at_work_on(self, key: ObjectKey) -> bool:
+        """Whether a work of this object is being called right now."""
+        return any(active == key for active, _ in self.active)
+
+
+class Mode(enum.Enum):
+    """Where work runs."""
+
+    INLINE = "inline"
+    QUEUED = "queued"
+
+
+_run: ContextVar[Run | None] = ContextVar("powercrud_run", default=None)
+_inline: ContextVar[bool] = ContextVar("powercrud_inline", default=False)
+_user: ContextVar[Any] = ContextVar("powercrud_user", default=None)
+
+
+def decide(skip_async: bool | None, *, said_by: str) -> Mode:
+    """Whether work runs inline or is queued: the one place that decides it.
+
+    Raises PowerCRUDError when a task is to queue another one: a task ends when all that it set
+    in motion has ended.
+    """
+    run = current_run()
+    if skip_async is False and run is not None:
+        where = f"task {run.task.key}" if run.task else "an inline run"
+        raise PowerCRUDError(
+            f"{said_by} asks for a task of its own inside {where}. A task ends when all that it "
+            "set in motion has ended: leave out skip_async=False, and the work runs inline."
+        )
+    if run is not None or skip_async or not async_enabled():
+        return Mode.INLINE
+    if skip_async is None and _inline.get():
+        return Mode.INLINE
+    return Mode.QUEUED
+
+
+def current_run() -> Run | None:
+    """The run that this code is part of."""
+    return _run.get()
+
+
+def get_current_task() -> AsyncTask | None:
+    """The task that this code runs in, or None."""
+    run = _run.get()
+    return run.task if run else None
+
+
+@contextmanager
+def running(run: Run) -> Iterator[Run]:
+    """Make this the current run for the length of the block."""
+    token = _run.set(run)
+    try:
+        yield run
+    finally:
+        _run.reset(token)
+
+
+@contextmanager
+def inline() -> Iterator[None]:
+    """Saves in this block run their work inline, as with ``skip_async=True``.
+
+    For code that cannot pass the argument: ``get_or_create``, forms, serializers.
+
+    >>> with inline():
+    ...     Book.objects.get_or_create(title="Hamlet")
+    """
+    token = _inline.set(True)
+    try:
+        yield
+    finally:
+        _inline.reset(token)
+
+
+@contextmanager
+def acting_user(user: Any) -> Iterator[None]:
+    """Tasks that are launched in this block are this user's.
+
+    >>> with acting_user(request.user):
+    ...     book.save()
+    """
+    token = _user.set(user)
+    try:
+        yield
+    finally:
+        _user.reset(token)
+
+
+def current_user() -> Any:
+    """The user that tasks are launched for, or None."""
+    user = _user.get()
+    return user if getattr(user, "pk", None) is not None else None

@@ -1,0 +1,71 @@
+"""What can go wrong. Each docstring says what happened and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+    from powercrud_models.models import AsyncTask
+
+
+class PowerCRUDError(Exception):
+    """The base of every error that this package raises by itself."""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One object that was wanted by one and is held by another."""
+
+    model: type[Model]
+    """The concrete model of the object."""
+    pk: Any
+    """Its primary key, as the model's own type."""
+    holder: AsyncTask | None
+    """The task that holds it; None when it ended in the meantime."""
+
+    def __str__(self) -> str:
+        name = f"{self.model._meta.verbose_name} {self.pk}"
+        if self.holder is None:
+            return f"{name} was held by a task that has ended since"
+        return f"{name} is held by {self.holder.describe()}"
+
+
+class ConflictError(PowerCRUDError):
+    """Another task holds an object that this call wanted to change, so nothing was written.
+
+    ``conflicts`` tells which objects, and who holds them. Try again when the holder has ended.
+    """
+
+    MOST_SHOWN = 5
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        super().__init__(conflicts)
+        self.conflicts = list(conflicts)
+
+    def __str__(self) -> str:
+        shown = "; ".join(str(conflict) for conflict in self.conflicts[: self.MOST_SHOWN])
+        more = len(self.conflicts) - self.MOST_SHOWN
+        return f"{shown}; and {more} more" if more > 0 else shown
+
+
+class LeaseLost(PowerCRUDError):
+    """Another worker has taken this task over, so this one may write nothing more.
+
+    It happens to a process that was stopped for longer than LEASE_SECONDS. There is nothing to
+    do: the other worker finishes the task.
+    """
+
+
+class TaskFailed(PowerCRUDError):
+    """The task whose result was asked for has failed; ``task.error`` holds the traceback."""
+
+    def __init__(self, task: AsyncTask) -> None:
+        super().__init__(task)
+        self.task = task
+
+    def __str__(self) -> str:
+        return f"{self.task.describe()} has failed: {self.task.error.strip() or 'no reason given'}"

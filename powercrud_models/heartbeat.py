@@ -1,0 +1,64 @@
+"""A running task's signs of life, given by a thread with a connection of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+
+from django.db import DatabaseError, connections
+
+from powercrud_models.conf import get_conf
+from powercrud_models.context import LiveProgress
+from powercrud_models.lifecycle import Claim, renew
+
+logger = logging.getLogger("powercrud_models")
+
+PROGRESS_SECONDS = 0.5
+"""How often live progress is written at most."""
+
+
+class Heartbeat:
+    """Renews the lease every HEARTBEAT_SECONDS, and sooner when there is progress to show.
+
+    The connection is opened with the first beat: short tasks never pay for it.
+    """
+
+    def __init__(self, claim: Claim, live: LiveProgress) -> None:
+        self._claim = claim
+        self._live = live
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._beat, name=f"heartbeat {claim.task.key}", daemon=True
+        )
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        shown: tuple[int, int | None] = (0, None)
+        beaten = time.monotonic()
+        try:
+            while not self._stop.wait(PROGRESS_SECONDS):
+                live = (self._live.current, self._live.total)
+                overdue = time.monotonic() - beaten >= get_conf().HEARTBEAT_SECONDS
+                if live == shown and not overdue:
+                    continue
+                try:
+                    renew(self._claim, *live)
+                except DatabaseError as error:  # SQLite's one writer is busy: the next beat will do
+                    logger.debug("No sign of life of %s: %s", self._claim.task.key, error)
+                else:
+                    shown, beaten = live, time.monotonic()
+        finally:
+            connections[self._claim.alias].close()

@@ -1,0 +1,20 @@
+"""The life of a task: launch, claim, end, sweep. The only writer of ``AsyncTask.status``."""
+
+from powercrud_models.lifecycle.claiming import claim
+from powercrud_models.lifecycle.ending import Claim, end_item, finish, hold_fence, renew
+from powercrud_models.lifecycle.launching import launch, lock_rows, send, tasks_alias
+from powercrud_models.lifecycle.sweeping import sweep
+
+__all__ = [
+    "Claim",
+    "claim",
+    "end_item",
+    "finish",
+    "hold_fence",
+    "launch",
+    "lock_rows",
+    "renew",
+    "send",
+    "sweep",
+    "tasks_alias",
+]

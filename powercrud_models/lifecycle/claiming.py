@@ -1,0 +1,130 @@
+"""Claim: one worker takes the task, raises its fence, and looks again at what it touches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from django.apps import apps
+from django.db import connections, transaction
+from django.db.models import Case, Exists, F, IntegerField, Model, OuterRef, Q, QuerySet, When
+
+from powercrud_models.clock import DatabaseClock, clock_plus
+from powercrud_models.conf import get_conf
+from powercrud_models.declarations import works_of
+from powercrud_models.exceptions import ConflictError
+from powercrud_models.lifecycle.ending import Claim, finish
+from powercrud_models.lifecycle.launching import lock_rows, tasks_alias
+from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
+from powercrud_models.resolution import Target
+from powercrud_models.stores import get_store
+from powercrud_models.types import WorkDeclaration
+
+MAX_RECOVERIES = 3
+"""How many workers may die of one task before it is failed."""
+MAX_BACKOFF_SECONDS = 300
+
+Status = AsyncTask.Status
+
+
+def claim(task_key: str) -> Claim | None:
+    """Take the task, or return None: another worker has it, it has ended, or must wait.
+
+    Descendants are looked up again: what came since the launch joins the locks; what another
+    task holds sends this one back to wait.
+    """
+    alias = tasks_alias()
+    with transaction.atomic(using=alias):
+        if not _take(claimable(alias).filter(pk=task_key), alias):
+            return None
+        task = AsyncTask.objects.using(alias).get(pk=task_key)
+        _start_pulse(task, alias)
+        items = list(task.items.filter(status=TaskItem.Status.TODO).order_by("pk"))
+        taken = Claim(task=task, fence=task.fence, items=items, alias=alias)
+        if task.payload_version != AsyncTask.PAYLOAD_VERSION:
+            finish(taken, error=_wrong_version(task))
+            return None
+        try:
+            with transaction.atomic(using=alias):
+                targets = _targets(items, alias)
+                get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
+        except ConflictError as conflict:
+            _put_back(taken, reason=str(conflict))
+            return None
+        return taken
+
+
+def claimable(alias: str) -> QuerySet[AsyncTask]:
+    """Pending tasks, and those whose worker gave no sign of life for the length of a lease."""
+    return AsyncTask.objects.using(alias).filter(
+        Q(status=Status.PENDING) | expired(alias) & Q(recoveries__lt=MAX_RECOVERIES)
+    )
+
+
+def expired(alias: str) -> Q:
+    """Tasks whose worker's lease has run out."""
+    alive = TaskPulse.objects.using(alias).filter(
+        task_id=OuterRef("pk"), lease_until__gte=DatabaseClock()
+    )
+    return Q(~Exists(alive), status=Status.IN_PROGRESS)
+
+
+def _take(rows: QuerySet[AsyncTask], alias: str) -> int:
+    if connections[alias].features.has_select_for_update_skip_locked:
+        # a worker has the row locked while it is at work: do not wait for it
+        unlocked = rows.select_for_update(skip_locked=True).values_list("pk", flat=True)
+        if not unlocked.first():
+            return 0
+    return rows.update(
+        status=Status.IN_PROGRESS,
+        fence=F("fence") + 1,
+        attempts=F("attempts") + 1,
+        recoveries=F("recoveries")
+        + Case(When(status=Status.IN_PROGRESS, then=1), default=0, output_field=IntegerField()),
+        started_at=DatabaseClock(),
+        resend_at=DatabaseClock(),
+    )
+
+
+def _start_pulse(task: AsyncTask, alias: str) -> None:
+    new = {
+        "fence": task.fence,
+        "lease_until": clock_plus(get_conf().LEASE_SECONDS),
+        "beat_at": DatabaseClock(),
+        "current": 0,
+        "total": None,
+    }
+    pulses = TaskPulse.objects.using(alias)
+    if not pulses.filter(pk=task.key).update(**new):
+        pulses.create(task_id=task.key, **new)
+
+
+def _targets(items: Sequence[TaskItem], alias: str) -> list[Target]:
+    """The objects of the items with their works; those that are gone are left out."""
+    wanted: dict[type[Model], dict[str, list[WorkDeclaration]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for item in items:
+        model: type[Model] = apps.get_model(item.model)
+        if item.work in works_of(model):
+            wanted[model][item.object_id].append(works_of(model)[item.work])
+    return [
+        (obj, wanted[model][str(obj.pk)])
+        for model, pks in wanted.items()
+        for obj in model._base_manager.using(alias).in_bulk(list(pks)).values()
+    ]
+
+
+def _put_back(taken: Claim, reason: str) -> None:
+    pause = min(2**taken.task.attempts, MAX_BACKOFF_SECONDS)
+    AsyncTask.objects.using(taken.alias).filter(pk=taken.task.key).update(
+        status=Status.PENDING, resend_at=clock_plus(pause), error=reason
+    )
+
+
+def _wrong_version(task: AsyncTask) -> str:
+    side = "worker" if task.payload_version > AsyncTask.PAYLOAD_VERSION else "launching process"
+    return (
+        f"Launched with payload version {task.payload_version}; this worker reads version "
+        f"{AsyncTask.PAYLOAD_VERSION}. Upgrade powercrud_models on the side of the {side}."
+    )

@@ -1,0 +1,102 @@
+"""What a worker writes about the task that it has claimed, item by item, to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connections
+from django.db.models import F, QuerySet
+
+from powercrud_models.clock import DatabaseClock, clock_plus
+from powercrud_models.conf import get_conf
+from powercrud_models.exceptions import LeaseLost
+from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
+from powercrud_models.stores import get_store
+
+Status = AsyncTask.Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A task in the hands of this worker, for as long as its fence stands."""
+
+    task: AsyncTask
+    fence: int
+    items: Sequence[TaskItem]
+    """What is left to do, in the order in which it was launched."""
+    alias: str
+
+
+def hold_fence(taken: Claim) -> None:
+    """Lock the task's row to the end of this transaction, so that nobody can take it over.
+
+    Raises LeaseLost when somebody has.
+    """
+    mine = AsyncTask.objects.using(taken.alias).filter(
+        pk=taken.task.key, fence=taken.fence, status=Status.IN_PROGRESS
+    )
+    if connections[taken.alias].features.has_select_for_update:
+        held = mine.select_for_update().values_list("pk", flat=True).first() is not None
+    else:  # SQLite: a write takes the only write lock there is
+        held = mine.update(fence=F("fence")) == 1
+    if not held:
+        raise LeaseLost(f"The task “{taken.task.label}” was taken over by another worker.")
+
+
+def end_item(
+    taken: Claim, item: TaskItem, status: TaskItem.Status, *, error: str = "", returned: Any = None
+) -> None:
+    """Record how the item ended, in the transaction of its work; the last one ends the task.
+
+    Call ``hold_fence`` before it in the same transaction.
+    """
+    try:
+        DjangoJSONEncoder(allow_nan=False).encode(returned)
+    except (TypeError, ValueError):
+        item.returned, item.returned_as_text = repr(returned), True
+    else:
+        item.returned = returned
+    item.status, item.error = status, error
+    item.save(using=taken.alias, update_fields=["status", "error", "returned", "returned_as_text"])
+    if item is taken.items[-1]:
+        finish(taken)
+    elif not connections[taken.alias].features.has_select_for_update:
+        renew(taken)  # SQLite's one writer kept the heartbeat out for the length of the item
+
+
+def renew(taken: Claim, current: int = 0, total: int | None = None) -> bool:
+    """Give a sign of life; False when another worker has the task."""
+    pulse = TaskPulse.objects.using(taken.alias).filter(pk=taken.task.key, fence=taken.fence)
+    return bool(
+        pulse.update(
+            lease_until=clock_plus(get_conf().LEASE_SECONDS),
+            beat_at=DatabaseClock(),
+            current=current,
+            total=total,
+        )
+    )
+
+
+def finish(taken: Claim, error: str = "") -> None:
+    """End the task as its items ended and release its locks."""
+    failed = task_items(taken).filter(status=TaskItem.Status.FAILED).order_by("pk")
+    error = error or "\n".join(failed.values_list("error", flat=True)[:1])
+    end(taken.task.key, taken.fence, Status.FAILED if error else Status.SUCCESS, error, taken.alias)
+
+
+def end(task_key: str, fence: int, status: AsyncTask.Status, error: str, alias: str) -> bool:
+    """Write the outcome of a task that is in progress under this fence, and free its locks."""
+    mine = AsyncTask.objects.using(alias).filter(
+        pk=task_key, fence=fence, status=Status.IN_PROGRESS
+    )
+    ended = mine.update(status=status, error=error, finished_at=DatabaseClock())
+    if ended:
+        get_store().release(task_key, alias)
+    return bool(ended)
+
+
+def task_items(taken: Claim) -> QuerySet[TaskItem]:
+    return TaskItem.objects.using(taken.alias).filter(task_id=taken.task.key)

@@ -1,0 +1,91 @@
+"""Sweep: what a queue has lost is sent again; what a dead worker left behind is taken up."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+
+from powercrud_models.clock import DatabaseClock, clock_plus
+from powercrud_models.conf import get_conf
+from powercrud_models.lifecycle.claiming import MAX_RECOVERIES, expired
+from powercrud_models.lifecycle.ending import end
+from powercrud_models.lifecycle.launching import send, tasks_alias
+from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
+
+Status = AsyncTask.Status
+MOST_AT_ONCE = 100
+MAX_DOUBLINGS = 10
+
+
+def sweep(*, thorough: bool = True) -> dict[str, int]:
+    """Take care of overdue tasks, and return how many of each kind there were.
+
+    A task whose worker has died is sent again, or failed when too many workers died of it; a
+    pending one that nobody has claimed in time is sent again, each time later. ``thorough``
+    also releases locks without a task and deletes the record of tasks that ended more than
+    CLEANUP_GRACE_PERIOD seconds ago.
+
+    Any number of processes may sweep at the same time.
+
+    >>> sweep()
+    {'sent': 1, 'failed': 0, 'released': 0, 'deleted': 0}
+    """
+    alias = tasks_alias()
+    counts = {"sent": 0, "failed": 0, "released": 0, "deleted": 0}
+    for task in _due(alias)[:MOST_AT_ONCE]:
+        if task.status == Status.IN_PROGRESS and task.recoveries >= MAX_RECOVERIES:
+            counts["failed"] += _give_up(task, alias)
+        else:
+            counts["sent"] += _send_again(task, alias)
+    if thorough:
+        counts["released"] = _release_stray_locks(alias)
+        counts["deleted"] = _delete_old(alias)
+    return counts
+
+
+def _due(alias: str) -> QuerySet[AsyncTask]:
+    return (
+        AsyncTask.objects.using(alias)
+        .filter(Q(status=Status.PENDING) | expired(alias), resend_at__lte=DatabaseClock())
+        .order_by("resend_at")
+    )
+
+
+def _send_again(task: AsyncTask, alias: str) -> bool:
+    """Send it, unless another sweep has just done so (compare and set on ``resend_at``)."""
+    pause = get_conf().LEASE_SECONDS * 2 ** min(task.sends, MAX_DOUBLINGS)
+    mine = AsyncTask.objects.using(alias).filter(
+        pk=task.key, status=task.status, resend_at=task.resend_at
+    )
+    if not mine.update(resend_at=clock_plus(pause), sends=F("sends") + 1):
+        return False
+    send(task.key)
+    return True
+
+
+def _give_up(task: AsyncTask, alias: str) -> bool:
+    error = f"{task.recoveries + 1} workers died while they were at work on this task."
+    with transaction.atomic(using=alias):
+        stale = AsyncTask.objects.using(alias).filter(expired(alias), pk=task.key)
+        if not stale.update(fence=F("fence") + 1):  # the last worker may write nothing more
+            return False
+        return end(task.key, task.fence + 1, Status.FAILED, error, alias)
+
+
+def _release_stray_locks(alias: str) -> int:
+    holders = AsyncTask.objects.using(alias).filter(
+        pk=OuterRef("task_id"), status__in=AsyncTask.UNFINISHED
+    )
+    return ObjectLock.objects.using(alias).filter(~Exists(holders)).delete()[0]
+
+
+def _delete_old(alias: str) -> int:
+    """Delete the record of tasks that ended long ago, with their items and pulses."""
+    old = AsyncTask.objects.using(alias).filter(
+        finished_at__lt=clock_plus(-get_conf().CLEANUP_GRACE_PERIOD)
+    )
+    keys = list(old.values_list("pk", flat=True)[:1000])
+    TaskItem.objects.using(alias).filter(task_id__in=keys).delete()
+    TaskPulse.objects.using(alias).filter(task_id__in=keys).delete()
+    AsyncTask.objects.using(alias).filter(pk__in=keys).delete()
+    return len(keys)

@@ -1,0 +1,215 @@
+"""``AsyncModelMixin``: the model whose ``save()`` sets work in motion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import models, router
+from django.db.models.base import ModelBase
+
+from powercrud_models import guard, lifecycle, runner
+from powercrud_models.context import Mode, current_run, decide
+from powercrud_models.declarations import work_by_method, works_of
+from powercrud_models.exceptions import PowerCRUDError
+from powercrud_models.models import AsyncTask
+from powercrud_models.resolution import GUARDED
+from powercrud_models.stores import get_store
+from powercrud_models.types import ObjectKey, WorkDeclaration
+
+
+class AsyncModelMixin(models.Model):
+    """A model whose declared work runs after each save, in the background, under locks.
+
+    It is an abstract model, so ``class Book(AsyncModelMixin)`` is enough.
+
+    >>> class Book(AsyncModelMixin):
+    ...     @async_save
+    ...     @descendants("scenes")
+    ...     def recount(self): ...
+    """
+
+    _async_task_key: str | None = None
+
+    class Meta:
+        abstract = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A pickle or a copy is not the instance that was saved: it has no task."""
+        state = super().__getstate__()
+        state.pop("_async_task_key", None)
+        return state
+
+    def save(
+        self,
+        *,
+        force_insert: bool | tuple[ModelBase, ...] = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+        skip_async: bool | None = None,
+    ) -> None:
+        """Save the row, lock what its work touches, and queue the work on commit.
+
+        ``skip_async=True``: no task of its own; the work runs now, in this transaction, and its
+        locks join the current task's. None decides by itself: inline inside a task and with
+        async off, else queued. The other arguments are Django's.
+
+        Raises ConflictError, and writes nothing, when another task holds the object or a
+        descendant; PowerCRUDError for ``skip_async=False`` inside a task.
+
+        >>> book.save()
+        >>> book.async_task.status
+        'pending'
+        """
+        alias = using or router.db_for_write(type(self), instance=self)
+        said_by = self._said("save")
+        mode = decide(skip_async, said_by=said_by)
+        update_fields = None if update_fields is None else frozenset(update_fields)
+        works = self._works_set_in_motion(update_fields)
+        self.__dict__.pop("_async_task_key", None)
+        watched = {ObjectKey.of(self)} if guard.watches(self, alias) else set()
+        save_row = partial(
+            super().save,
+            force_insert=force_insert,
+            force_update=force_update,
+            using=using,
+            update_fields=update_fields,
+        )
+        if not (works or watched or current_run()):
+            save_row()
+            return
+        with guard.writing(watched, alias, said_by):
+            save_row()
+            if works and mode is Mode.QUEUED:
+                self._async_task_key = lifecycle.launch([(self, works)], alias)
+            elif works or current_run():
+                with runner.inline_run(self, works, alias) as run:
+                    for work in works:
+                        runner.call(run, self, work)
+            else:
+                guard.look(watched, alias)
+
+    async def asave(
+        self,
+        *,
+        force_insert: bool | tuple[ModelBase, ...] = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+        skip_async: bool | None = None,
+    ) -> None:
+        """``save()`` for async code."""
+        await sync_to_async(self.save)(
+            force_insert=force_insert,
+            force_update=force_update,
+            using=using,
+            update_fields=update_fields,
+            skip_async=skip_async,
+        )
+
+    def delete(
+        self, using: str | None = None, keep_parents: bool = False
+    ) -> tuple[int, dict[str, int]]:
+        """Delete the object and all that Django deletes with it.
+
+        Raises ConflictError, and deletes nothing, when another task holds one of them.
+        """
+        alias = using or router.db_for_write(type(self), instance=self)
+        if not guard.watches(self, alias):
+            return super().delete(using=using, keep_parents=keep_parents)
+        keys = guard.taken_by_delete(self, alias, keep_parents)
+        with guard.writing(keys, alias, self._said("delete")):
+            deleted = super().delete(using=using, keep_parents=keep_parents)
+            guard.look(keys, alias)
+        return deleted
+
+    async def adelete(
+        self, using: str | None = None, keep_parents: bool = False
+    ) -> tuple[int, dict[str, int]]:
+        """``delete()`` for async code."""
+        return await sync_to_async(self.delete)(using=using, keep_parents=keep_parents)
+
+    @property
+    def async_task(self) -> AsyncTask | None:
+        """The task that the last ``save()`` of this instance launched; None if it ran inline."""
+        if self._async_task_key is None:
+            return None
+        tasks = AsyncTask.objects.using(lifecycle.tasks_alias())
+        return tasks.filter(pk=self._async_task_key).first()
+
+    @property
+    def holder(self) -> AsyncTask | None:
+        """The task that holds this object, or None."""
+        alias = lifecycle.tasks_alias()
+        held = get_store().holders({ObjectKey.of(self)}, alias)
+        return AsyncTask.objects.using(alias).filter(pk__in=held.values()).first()
+
+    def _works_set_in_motion(self, update_fields: frozenset[str] | None) -> list[WorkDeclaration]:
+        """The works that this save starts.
+
+        Work that saves its own object does not start itself again, nor what its run does anyway.
+        """
+        if update_fields is not None and not update_fields:
+            return []
+        created = self._state.adding
+        works = [work for work in works_of(type(self)).values() if work.starts_on(created)]
+        run = current_run()
+        if run is not None and works and self.pk is not None:
+            key = ObjectKey.of(self)
+            if run.is_at_work_on(key):
+                works = [work for work in works if (key, work.name) not in run.started]
+        return works
+
+    def _run_work(self, method: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
+        """What ``book.recount()`` does: run it now, under the locks of a save."""
+        work = work_by_method(type(self), method.__name__)
+        run = current_run()
+        if work is None or (run is not None and run.is_calling(self, work)):
+            return method(*args, **kwargs)  # called by the runner, or as super().recount()
+        alias = self._alias()
+        with (
+            self._locked_row(alias, method.__name__),
+            runner.inline_run(self, [work], alias) as run,
+        ):
+            return runner.call(run, self, work, args, kwargs)
+
+    def _enqueue_work(self, method: str) -> AsyncTask:
+        """What ``book.recount.enqueue()`` does: queue this work alone."""
+        said_by = self._said(f"{method}.enqueue")
+        mode = decide(skip_async=False, said_by=said_by)
+        work = work_by_method(type(self), method)
+        assert work is not None, "the wrapper that calls this was found under the method's name"
+        alias = self._alias()
+        with self._locked_row(alias, f"{method}.enqueue"):
+            if mode is Mode.QUEUED:
+                task_key = lifecycle.launch([(self, [work])], alias)
+            else:
+                task_key = runner.run_recorded(self, work, alias)
+        return AsyncTask.objects.using(alias).get(pk=task_key)
+
+    @contextmanager
+    def _locked_row(self, alias: str, method: str) -> Iterator[None]:
+        """Lock this object's row, as a save would: work is asked for without one."""
+        said_by = self._said(method)
+        if self.pk is None:
+            raise PowerCRUDError(f"{said_by}: save the object first, nobody else can see it yet.")
+        with guard.writing({ObjectKey.of(self)}, alias, said_by):
+            row = type(self)._base_manager.using(alias).filter(pk=self.pk)
+            if row.select_for_update().values_list("pk", flat=True).first() is None:
+                raise PowerCRUDError(f"{said_by}: the object has been deleted.")
+            yield
+
+    def _alias(self) -> str:
+        return self._state.db or router.db_for_write(type(self), instance=self)
+
+    def _said(self, method: str) -> str:
+        return f"{type(self).__name__}.{method} of {self._meta.verbose_name} {self.pk}"
+
+
+setattr(AsyncModelMixin, GUARDED, True)
+for _writes in ("save", "asave", "delete", "adelete"):
+    getattr(AsyncModelMixin, _writes).alters_data = True  # a template shall not call it

@@ -1,0 +1,255 @@
+"""The four tables. Their rows are the only truth about tasks, items, locks and signs of life."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.utils import timezone
+
+from powercrud_models.clock import DatabaseClock
+from powercrud_models.exceptions import PowerCRUDError, TaskFailed
+from powercrud_models.launches import open_launch
+
+
+def new_key() -> str:
+    """A key for a task, or for a run that has none."""
+    return uuid.uuid4().hex
+
+
+class KeyField(models.CharField):  # type: ignore[type-arg]
+    """Text that is a key: equal only when it is the same, to the last blank and capital."""
+
+    def db_parameters(self, connection: Any) -> Any:
+        parameters = super().db_parameters(connection)
+        if connection.vendor == "mysql":  # its default says that 'abc' = 'ABC '
+            parameters["collation"] = "utf8mb4_nopad_bin"
+        return parameters
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """How far a task has come."""
+
+    items_done: int
+    """Items that have ended, in whatever way."""
+    items_total: int
+    current: int
+    """Steps of the current item's ``progress()`` loop."""
+    total: int | None
+    """All steps of that loop; None when unknown."""
+    pulse_age: float | None
+    """Seconds since the last sign of life; None when no worker has taken the task yet."""
+
+    @property
+    def fraction(self) -> float:
+        """From 0.0 to 1.0; 1.0 only when every item has ended."""
+        inner = min(self.current / self.total, 0.999) if self.total else 0.0
+        done = self.items_done + (inner if self.items_done < self.items_total else 0.0)
+        return done / self.items_total if self.items_total else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.items_done} of {self.items_total} done, {self.fraction:.0%}"
+
+
+class AsyncTask(models.Model):
+    """One run in the background: what was asked for, how it stands, how it ended."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        WAITING = "waiting"
+        IN_PROGRESS = "in_progress"
+        SUCCESS = "success"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    UNFINISHED = (Status.PENDING, Status.WAITING, Status.IN_PROGRESS)
+    PAYLOAD_VERSION = 1
+
+    key = KeyField(primary_key=True, max_length=100, default=new_key, editable=False)
+    label = models.CharField(max_length=255)
+    status = models.CharField(max_length=11, choices=Status, default=Status.PENDING)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_constraint=False,  # a launch shall not wait for whoever changes the user's row
+    )
+    payload_version = models.PositiveSmallIntegerField(default=PAYLOAD_VERSION)
+    fence = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0)
+    recoveries = models.PositiveIntegerField(default=0)
+    sends = models.PositiveIntegerField(default=0)
+    queue_error = models.TextField(blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(db_default=DatabaseClock())
+    resend_at = models.DateTimeField(db_default=DatabaseClock())
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+        indexes = (models.Index(fields=("status", "resend_at"), name="powercrud_task_due"),)
+
+    def __str__(self) -> str:
+        return self.label
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status not in self.UNFINISHED
+
+    @property
+    def progress(self) -> TaskProgress:
+        """How far it has come, read now (two queries)."""
+        items = self.items.aggregate(
+            total=models.Count("pk"),
+            ended=models.Count("pk", filter=~models.Q(status=TaskItem.Status.TODO)),
+        )
+        pulse = (
+            TaskPulse.objects.using(self._state.db)
+            .filter(task_id=self.key)
+            .annotate(now=DatabaseClock())
+            .first()
+        )
+        return TaskProgress(
+            items_done=items["ended"],
+            items_total=items["total"],
+            current=pulse.current if pulse else 0,
+            total=pulse.total if pulse else None,
+            pulse_age=(pulse.now - pulse.beat_at).total_seconds() if pulse else None,
+        )
+
+    def describe(self) -> str:
+        """What it does, for whom, since when and how far: for messages (three queries)."""
+        progress = self.progress
+        more = f" and {progress.items_total - 1} more" if progress.items_total > 1 else ""
+        by = f" by {self.user}" if self.user else ""
+        since = timezone.localtime(self.created_at) if settings.USE_TZ else self.created_at
+        return (
+            f"the task “{self.label}”{more}, started{by} at {since:%H:%M:%S}, "
+            f"{self.get_status_display().lower()}, {progress}"
+        )
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end, and return what the work returned.
+
+        A list with one value per item for a task of several items. ``timeout`` is in seconds;
+        None waits for ever.
+
+        Raises TaskFailed when the task has failed, TimeoutError when it has not ended in time,
+        and PowerCRUDError inside the transaction that launched it, where it could never end.
+
+        >>> book.recount.enqueue().result(timeout=60)
+        29551
+        """
+        self._refuse_endless_wait()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.02
+        self.refresh_from_db()
+        while not self.is_finished:
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise TimeoutError(f"{self.describe()} has not ended within {timeout} s.")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.5)
+            self.refresh_from_db()
+        if self.status != self.Status.SUCCESS:
+            raise TaskFailed(self)
+        values = [item.value for item in self.items.order_by("pk")]
+        return values[0] if len(values) == 1 else values
+
+    def _refuse_endless_wait(self) -> None:
+        launch = open_launch(self._state.db or "default")
+        if launch is not None and launch.task_key == self.key:
+            raise PowerCRUDError(
+                f"“{self.label}” is queued when this transaction commits: waiting for its result "
+                "inside the transaction would never end. Ask for it after the commit."
+            )
+
+
+class TaskItem(models.Model):
+    """One unit of a task: this work on this object."""
+
+    class Status(models.TextChoices):
+        TODO = "todo"
+        DONE = "done"
+        FAILED = "failed"
+        SKIPPED = "skipped"
+
+    task = models.ForeignKey(
+        AsyncTask, on_delete=models.CASCADE, related_name="items", db_constraint=False
+    )
+    model = KeyField(max_length=200)
+    object_id = KeyField(max_length=255)
+    work = KeyField(max_length=100)
+    status = models.CharField(max_length=7, choices=Status, default=Status.TODO)
+    error = models.TextField(blank=True, default="")
+    returned = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    returned_as_text = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("task", "model", "object_id", "work"), name="powercrud_item_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.object_id}: {self.work}"
+
+    @property
+    def value(self) -> Any:
+        """What the work returned.
+
+        Raises PowerCRUDError for a value that JSON cannot carry.
+        """
+        if self.returned_as_text:
+            raise PowerCRUDError(
+                f"{self} returned {self.returned}, which JSON cannot carry. The work is done; to "
+                "get its result, let it return numbers, text, lists or dicts."
+            )
+        return self.returned
+
+
+class ObjectLock(models.Model):
+    """Who holds what: one object, one holder."""
+
+    pk = models.CompositePrimaryKey("model", "object_id")
+    model = KeyField(max_length=200)
+    object_id = KeyField(max_length=255)
+    task = models.ForeignKey(
+        AsyncTask,
+        on_delete=models.DO_NOTHING,  # a lock outlives no task: `finish` releases it
+        related_name="locks",
+        db_constraint=False,  # a foreign key would block heartbeats, and slow each lock down
+    )
+    since = models.DateTimeField(db_default=DatabaseClock())
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.object_id}"
+
+
+class TaskPulse(models.Model):
+    """A running task's sign of life; written by connections other than the work's."""
+
+    task = models.OneToOneField(
+        AsyncTask,
+        primary_key=True,
+        on_delete=models.CASCADE,
+        related_name="pulse",
+        db_constraint=False,
+    )
+    fence = models.PositiveIntegerField()
+    lease_until = models.DateTimeField()
+    beat_at = models.DateTimeField()
+    current = models.PositiveIntegerField(default=0)
+    total = models.PositiveIntegerField(null=True)
+
+    def __str__(self) -> str:
+        return f"pulse of {self.task_id}"

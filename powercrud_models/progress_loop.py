@@ -1,0 +1,64 @@
+"""``progress()``: tell how far a loop has come; it finds the current task by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Generic, TypeVar
+
+from django.db.models import QuerySet
+
+from powercrud_models.context import current_run
+
+T = TypeVar("T")
+
+
+class progress(Generic[T]):  # noqa: N801  reads like tqdm
+    """Iterate, and show how far the current task's item has come.
+
+    ``total`` is the number of steps; it is found by itself for a queryset, and for anything with
+    a length. A total that turns out too small becomes unknown: progress never shows more than
+    there is. Outside of a task it does nothing. Of nested loops the outermost is shown.
+
+    Raises TypeError for something that cannot be iterated, ValueError for a negative total.
+
+    >>> for scene in progress(book.scenes.all()):
+    ...     scene.save()
+    """
+
+    def __init__(self, iterable: Iterable[T], *, total: int | None = None) -> None:
+        if not isinstance(iterable, Iterable):
+            raise TypeError(f"progress() goes over an iterable, not {iterable!r}.")
+        if total is not None and total < 0:
+            raise ValueError(f"progress(total={total}): a number of steps is not negative.")
+        self._iterable = iterable
+        self._total = total
+
+    def __len__(self) -> int:
+        total = self._known_total()
+        if total is None:
+            raise TypeError("progress() over an iterable without a length has none either.")
+        return total
+
+    def __iter__(self) -> Iterator[T]:
+        run = current_run()
+        if run is None or run.live.depth:
+            yield from self._iterable
+            return
+        live = run.live
+        live.current, live.total, live.depth = 0, self._known_total(), 1
+        try:
+            for step in self._iterable:
+                yield step
+                live.current += 1
+                if live.total is not None and live.current > live.total:
+                    live.total = None
+            live.total = live.current
+        finally:
+            live.depth = 0
+
+    def _known_total(self) -> int | None:
+        if self._total is not None:
+            return self._total
+        if isinstance(self._iterable, QuerySet):
+            return len(self._iterable)  # iterating loads it anyway, and keeps the rows
+        return len(self._iterable) if isinstance(self._iterable, Sized) else None

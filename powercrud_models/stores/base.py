@@ -1,0 +1,59 @@
+"""The contract of a store: who holds which objects."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+
+from powercrud_models.exceptions import Conflict, ConflictError
+from powercrud_models.models import AsyncTask
+from powercrud_models.types import ObjectKey
+
+
+class Store(ABC):
+    """Keeps locks. Each call is a constant number of round trips, whatever the number of keys.
+
+    The calls belong to the transaction that is open on ``alias``: a lock is seen by others when
+    it commits, and gone when it is rolled back.
+    """
+
+    @abstractmethod
+    def acquire(self, task_key: str, keys: Collection[ObjectKey], alias: str) -> None:
+        """Lock all the objects for the task. What it holds already is no conflict.
+
+        Raises ConflictError, with every holder, when another task holds one of them. Some locks
+        may be written by then: the caller undoes them with its savepoint.
+        """
+
+    @abstractmethod
+    def release(self, task_key: str, alias: str, keys: Collection[ObjectKey] | None = None) -> None:
+        """Give up these locks of the task, or all; what others hold stays."""
+
+    @abstractmethod
+    def holders(self, keys: Collection[ObjectKey], alias: str) -> dict[ObjectKey, str]:
+        """The keys of the tasks that hold these objects; objects that are free are left out."""
+
+    @abstractmethod
+    def held(self, task_key: str, alias: str) -> set[ObjectKey]:
+        """The objects that the task holds."""
+
+    def refuse_held_by_others(
+        self, owners: Collection[str | None], keys: Collection[ObjectKey], alias: str
+    ) -> None:
+        """Raise ConflictError when anyone but these owners holds one of the objects."""
+        others = {
+            key: holder for key, holder in self.holders(keys, alias).items() if holder not in owners
+        }
+        if others:
+            raise conflict_error(others, alias)
+
+
+def conflict_error(held: Mapping[ObjectKey, str], alias: str) -> ConflictError:
+    """The error that names who holds what."""
+    tasks = AsyncTask.objects.using(alias).select_related("user").in_bulk(set(held.values()))
+    return ConflictError(
+        [
+            Conflict(model=key.model_class, pk=key.python_pk, holder=tasks.get(task_key))
+            for key, task_key in sorted(held.items())
+        ]
+    )

@@ -1,0 +1,20 @@
+"""The sample project's settings, with a database that the test runs may make and drop."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("SAMPLE_ENGINE", os.environ.get("TEST_DATABASE", "sqlite"))
+
+from config.settings import *  # noqa: F403
+from config.settings import DATABASES, INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.kinds"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+if os.environ["SAMPLE_ENGINE"] == "sqlite":
+    # A file, not memory: threads and processes of the tests open connections of their own.
+    _folder = Path(tempfile.gettempdir())
+    DATABASES["default"]["TEST"] = {"NAME": _folder / f"powercrud_models_{os.getpid()}.sqlite3"}
+else:
+    DATABASES["default"]["TEST"] = {"NAME": f"test_powercrud_models_{os.getpid()}"}
