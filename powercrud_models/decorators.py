@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import wrapt
+from django.utils.functional import Promise
 
 from powercrud_models.types import SaveEvent, WorkOptions
 
@@ -21,6 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 RECORD = "_powercrud_descendants"
 """The attribute of a function that keeps what ``@descendants`` said of it."""
+
+LONGEST_NAME = 100
+"""Of the identity that ``TaskItem.work`` stores."""
 
 DJANGOS_OWN = {"save", "asave", "save_base", "delete", "adelete", "clean", "full_clean"}
 
@@ -79,6 +83,10 @@ else:
             >>> task = book.recount.enqueue()
             >>> task.result(timeout=60)
             """
+            if self._self_instance is None:
+                raise TypeError(
+                    f"{self.__qualname__}.enqueue() was called on the class; call it on an object."
+                )
             return _runner_of(self._self_instance, self)._enqueue_work(self.__name__)
 
         enqueue.alters_data = True
@@ -100,6 +108,8 @@ else:
     def _run_now(method, instance, args, kwargs):
         """What a direct call does: ``instance`` is the object, ``method`` bound to it."""
         if instance is None:  # Book.recount(book)
+            if not args:
+                raise TypeError(f"{method.__qualname__}() was called without its object.")
             instance, *args = args
             method = method.__get__(instance)
         return _runner_of(instance, method)._run_work(method, args, kwargs)
@@ -175,11 +185,25 @@ def async_method(
 
 
 def _mark(decorator: str, method: Callable[..., Any] | None, options: WorkOptions) -> Any:
+    _refuse_wrong_options(decorator, options)
+
     def mark(method: Callable[..., Any]) -> Work[Any, Any, Any]:
         _refuse_misuse(decorator, method)
         return Work(method, options)
 
     return mark if method is None else mark(method)
+
+
+def _refuse_wrong_options(decorator: str, options: WorkOptions) -> None:
+    name, label, atomic = options.name, options.label, options.atomic
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise TypeError(
+            f"@{decorator}(name={name!r}): name must be text of at most {LONGEST_NAME} characters."
+        )
+    if not isinstance(label, str | Promise):
+        raise TypeError(f"@{decorator}(label={label!r}): label must be text.")
+    if not isinstance(atomic, bool):
+        raise TypeError(f"@{decorator}(atomic={atomic!r}): atomic must be True or False.")
 
 
 def _refuse_misuse(decorator: str, method: Callable[..., Any]) -> None:
@@ -195,23 +219,32 @@ def _refuse_misuse(decorator: str, method: Callable[..., Any]) -> None:
         )
     if inspect.iscoroutinefunction(method):
         raise TypeError(f"{said}: work runs in a worker's thread; write it as a plain function.")
+    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+        raise TypeError(f"{said}: a call would run nothing of it; write it as a plain function.")
     if is_bare(method):
         raise TypeError(
             f"{said}: bare @descendants is for a method that returns descendants. "
             "Name the relation paths that the work touches: @descendants('scenes')."
         )
-    _, *parameters = inspect.signature(method).parameters.values()
-    required = [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
+    required = _required_arguments(method, said)
     if required:
         raise TypeError(
-            f"{said}: nobody could pass {', '.join(required)} after a save. Work takes no "
-            "required arguments: give them defaults, or keep the value in a field."
+            f"{said}: nobody could pass {required} after a save. Work takes no required "
+            "arguments: give them defaults, or keep the value in a field."
         )
+
+
+def _required_arguments(method: Callable[..., Any], said: str) -> str:
+    """The names of all that a call of the method would have to pass, besides ``self``."""
+    parameters = list(inspect.signature(method).parameters.values())
+    if not parameters:
+        raise TypeError(f"{said}: it takes no self, so it is no method.")
+    return ", ".join(
+        parameter.name
+        for parameter in parameters[1:]
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    )
 
 
 def is_bare(method: Callable[..., Any]) -> bool:
@@ -256,6 +289,10 @@ def _record(method: F, record: DescendantsRecord) -> F:
             f"{said}: bare, it is for a method that returns descendants. Name the relation "
             "paths that this work touches: @descendants('scenes')."
         )
+    if not record.paths and inspect.iscoroutinefunction(method):
+        raise TypeError(f"{said}: nobody awaits it; write it as a plain function.")
+    if not record.paths and (required := _required_arguments(method, said)):
+        raise TypeError(f"{said}: nobody could pass {required} to it; give them defaults.")
     if record.paths and record.of:
         raise TypeError(
             f"{said}: `of` goes with a method that returns descendants, not with paths."

@@ -26,12 +26,11 @@ class Conflict:
     """Its primary key, as the model's own type."""
     holder: AsyncTask | None
     """The task that holds it; None when it ended in the meantime."""
+    held_by: str
+    """What the holder does, for whom, since when and how far, at the time of the conflict."""
 
     def __str__(self) -> str:
-        name = f"{self.model._meta.verbose_name} {self.pk}"
-        if self.holder is None:
-            return f"{name} was held by a task that has ended since"
-        return f"{name} is held by {self.holder.describe()}"
+        return f"{self.model._meta.verbose_name} {self.pk} is held by {self.held_by}"
 
 
 class ConflictError(PowerCRUDError):

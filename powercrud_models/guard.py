@@ -13,14 +13,17 @@ from django.db.transaction import TransactionManagementError
 from powercrud_models import lifecycle
 from powercrud_models.conf import get_conf
 from powercrud_models.context import current_run
+from powercrud_models.exceptions import ConflictError
 from powercrud_models.launches import open_launch
 from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, model_label
 
 
-def watches(obj: Model, alias: str) -> bool:
-    """Whether a write of this object has to look for locks."""
-    return obj.pk is not None and get_conf().GUARD_WRITES and alias == lifecycle.tasks_alias()
+def watched(obj: Model, alias: str) -> set[ObjectKey]:
+    """The keys that a write of this object has to look for: none with the guard off."""
+    if obj.pk is None or not get_conf().GUARD_WRITES or alias != lifecycle.tasks_alias():
+        return set()
+    return {ObjectKey.of(obj)}
 
 
 @contextmanager
@@ -36,12 +39,29 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: str) -> Iterator[N
             f"{said_by}: an error has broken the transaction that is open, so nothing can be "
             "written before its atomic() block has ended."
         )
-    look(keys, alias)
-    with transaction.atomic(using=alias):
-        run = current_run()
-        if run is not None and run.claim is not None and not run.fenced:
-            lifecycle.hold_fence(run.claim)
+    try:
+        look(keys, alias)
+        with transaction.atomic(using=alias), _fenced():
+            yield
+    except ConflictError:
+        if not connections[alias].in_atomic_block:
+            lifecycle.sweep(thorough=False)  # the holder may be dead
+        raise
+
+
+@contextmanager
+def _fenced() -> Iterator[None]:
+    """Hold the current task's fence in this transaction, if the transaction does not hold it."""
+    run = current_run()
+    if run is None or run.claim is None or run.fenced:
         yield
+        return
+    lifecycle.hold_fence(run.claim)
+    run.fenced = True
+    try:
+        yield
+    finally:
+        run.fenced = False
 
 
 def look(keys: Collection[ObjectKey], alias: str) -> None:

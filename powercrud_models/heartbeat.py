@@ -15,7 +15,7 @@ from powercrud_models.lifecycle import Claim, renew
 
 logger = logging.getLogger("powercrud_models")
 
-PROGRESS_SECONDS = 0.5
+PROGRESS_SECONDS = 0.2
 """How often live progress is written at most."""
 
 
@@ -43,7 +43,7 @@ class Heartbeat:
         traceback: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout=1.0)  # it may wait for SQLite's one writer, who waits for us
 
     def _beat(self) -> None:
         shown: tuple[int, int | None] = (0, None)

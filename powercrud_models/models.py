@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -202,6 +203,14 @@ class TaskItem(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.object_id}: {self.work}"
+
+    @property
+    def model_class(self) -> type[models.Model] | None:
+        """The class that was saved, maybe a proxy; None when the code has it no more."""
+        try:
+            return apps.get_model(self.model)
+        except LookupError:
+            return None
 
     @property
     def value(self) -> Any:

@@ -17,8 +17,10 @@ Target = tuple[Model, Sequence[WorkDeclaration]]
 
 RowLocks = Literal["wait", "nowait"]
 
-GUARDED = "_powercrud_guarded"
-"""The attribute that marks models whose ``save()`` looks for locks."""
+
+def is_guarded(model: type[Model]) -> bool:
+    """Whether this model's ``save()`` looks for locks."""
+    return hasattr(model, "_powercrud_guarded")
 
 
 def keys_of(targets: Sequence[Target], alias: str) -> set[ObjectKey]:
@@ -77,7 +79,7 @@ def _reached(
 
 
 def _lock(rows: QuerySet[Any], row_locks: RowLocks | None) -> Iterable[Any]:
-    if row_locks is not None and hasattr(rows.model, GUARDED):
+    if row_locks is not None and is_guarded(rows.model):
         rows = rows.select_for_update(nowait=row_locks == "nowait")
     return rows.values_list("pk", flat=True)
 

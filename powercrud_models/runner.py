@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Model
@@ -21,7 +20,7 @@ from powercrud_models.heartbeat import Heartbeat
 from powercrud_models.launches import open_launch
 from powercrud_models.models import TaskItem, new_key
 from powercrud_models.stores import get_store
-from powercrud_models.types import ObjectKey, WorkDeclaration
+from powercrud_models.types import ObjectKey, WorkDeclaration, model_label
 
 logger = logging.getLogger("powercrud_models")
 
@@ -32,7 +31,11 @@ def run_task(task_key: str) -> None:
     if claim is None:
         return
     run = Run(owner=task_key, claim=claim)
-    run.started.update((_key_of(item), item.work) for item in claim.items)
+    run.started.update(
+        (ObjectKey(model_label(item.model_class), item.object_id), item.work)
+        for item in claim.items
+        if item.model_class
+    )
     try:
         with Heartbeat(claim, run.live), running(run):
             for item in claim.items:
@@ -41,10 +44,6 @@ def run_task(task_key: str) -> None:
     except LeaseLost as lost:
         logger.warning("%s It is left to that one.", lost)
     lifecycle.sweep(thorough=False)
-
-
-def _key_of(item: TaskItem) -> ObjectKey:
-    return ObjectKey(item.model, item.object_id)
 
 
 def _run_item(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
@@ -73,11 +72,11 @@ def _run_item(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
 
 
 def _load(item: TaskItem, alias: str) -> tuple[Model, WorkDeclaration]:
-    model: type[Model] = apps.get_model(item.model)
-    work = works_of(model).get(item.work)
-    if work is None:
+    model = item.model_class
+    work = works_of(model).get(item.work) if model else None
+    if model is None or work is None:
         raise LookupError(
-            f"{model.__name__} declares no work named {item.work!r} any more. If the method was "
+            f"{item.model} declares no work named {item.work!r} any more. If the method was "
             f"renamed, keep its identity: @async_save(name={item.work!r})."
         )
     try:

@@ -24,6 +24,7 @@ def immediate(settings) -> None:
 @pytest.fixture
 def async_off(settings) -> None:
     """A project that has configured nothing."""
+    settings.POWERCRUD_SETTINGS = {}  # which tells `conf` of the change; `del` alone does not
     del settings.POWERCRUD_SETTINGS
 
 

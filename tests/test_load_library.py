@@ -90,6 +90,18 @@ def test_replace_loads_again_and_keeps_the_reviews() -> None:
     assert not Speech.objects.filter(text="Edited").exists()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_play_that_a_task_holds_is_not_replaced() -> None:
+    load(limit=1)
+    # The last scene: the ones before it are gone by then, and must come back. No worker runs, so
+    # the task holds it to the end.
+    task = Scene.objects.latest("position").recount.enqueue()
+    before = rows()
+    with pytest.raises(CommandError, match=f"cannot be replaced now: .*{task.describe()}"):
+        load(limit=1, replace=True)
+    assert rows() == before
+
+
 def test_the_table_counts_what_is_there() -> None:
     *_, genre, total = load(limit=2).splitlines()
     assert genre.split() == ["Comedies", "2", "32", "1311"]

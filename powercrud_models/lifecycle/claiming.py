@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from django.apps import apps
 from django.db import connections, transaction
 from django.db.models import Case, Exists, F, IntegerField, Model, OuterRef, Q, QuerySet, When
 
@@ -41,6 +40,9 @@ def claim(task_key: str) -> Claim | None:
         _start_pulse(task, alias)
         items = list(task.items.filter(status=TaskItem.Status.TODO).order_by("pk"))
         taken = Claim(task=task, fence=task.fence, items=items, alias=alias)
+        if not items:
+            finish(taken)
+            return None
         if task.payload_version != AsyncTask.PAYLOAD_VERSION:
             finish(taken, error=_wrong_version(task))
             return None
@@ -70,11 +72,8 @@ def expired(alias: str) -> Q:
 
 
 def _take(rows: QuerySet[AsyncTask], alias: str) -> int:
-    if connections[alias].features.has_select_for_update_skip_locked:
-        # a worker has the row locked while it is at work: do not wait for it
-        unlocked = rows.select_for_update(skip_locked=True).values_list("pk", flat=True)
-        if not unlocked.first():
-            return 0
+    if at_work(rows, alias):
+        return 0
     return rows.update(
         status=Status.IN_PROGRESS,
         fence=F("fence") + 1,
@@ -84,6 +83,16 @@ def _take(rows: QuerySet[AsyncTask], alias: str) -> int:
         started_at=DatabaseClock(),
         resend_at=DatabaseClock(),
     )
+
+
+def at_work(rows: QuerySet[AsyncTask], alias: str) -> bool:
+    """Whether a worker has the task's row locked; if not, this transaction has it from now on.
+
+    Waiting for the row would be waiting for the worker, which may be a stopped process.
+    """
+    if not connections[alias].features.has_select_for_update_skip_locked:
+        return False
+    return not rows.select_for_update(skip_locked=True).values_list("pk", flat=True).first()
 
 
 def _start_pulse(task: AsyncTask, alias: str) -> None:
@@ -105,8 +114,8 @@ def _targets(items: Sequence[TaskItem], alias: str) -> list[Target]:
         lambda: defaultdict(list)
     )
     for item in items:
-        model: type[Model] = apps.get_model(item.model)
-        if item.work in works_of(model):
+        model = item.model_class
+        if model is not None and item.work in works_of(model):
             wanted[model][item.object_id].append(works_of(model)[item.work])
     return [
         (obj, wanted[model][str(obj.pk)])

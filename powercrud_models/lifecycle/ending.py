@@ -82,9 +82,9 @@ def renew(taken: Claim, current: int = 0, total: int | None = None) -> bool:
 
 def finish(taken: Claim, error: str = "") -> None:
     """End the task as its items ended and release its locks."""
-    failed = task_items(taken).filter(status=TaskItem.Status.FAILED).order_by("pk")
-    error = error or "\n".join(failed.values_list("error", flat=True)[:1])
-    end(taken.task.key, taken.fence, Status.FAILED if error else Status.SUCCESS, error, taken.alias)
+    failed = task_items(taken).filter(status=TaskItem.Status.FAILED).order_by("pk").first()
+    status = Status.FAILED if error or failed else Status.SUCCESS
+    end(taken.task.key, taken.fence, status, error or (failed.error if failed else ""), taken.alias)
 
 
 def end(task_key: str, fence: int, status: AsyncTask.Status, error: str, alias: str) -> bool:

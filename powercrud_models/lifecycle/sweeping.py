@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
-from powercrud_models.lifecycle.claiming import MAX_RECOVERIES, expired
+from powercrud_models.lifecycle.claiming import MAX_RECOVERIES, at_work, expired
 from powercrud_models.lifecycle.ending import end
 from powercrud_models.lifecycle.launching import send, tasks_alias
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
@@ -15,6 +17,8 @@ from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
 Status = AsyncTask.Status
 MOST_AT_ONCE = 100
 MAX_DOUBLINGS = 10
+
+_sweeping: ContextVar[bool] = ContextVar("powercrud_sweeping", default=False)
 
 
 def sweep(*, thorough: bool = True) -> dict[str, int]:
@@ -30,8 +34,18 @@ def sweep(*, thorough: bool = True) -> dict[str, int]:
     >>> sweep()
     {'sent': 1, 'failed': 0, 'released': 0, 'deleted': 0}
     """
-    alias = tasks_alias()
     counts = {"sent": 0, "failed": 0, "released": 0, "deleted": 0}
+    if _sweeping.get():  # an immediate queue runs tasks within `send`, and they sweep as well
+        return counts
+    token = _sweeping.set(True)
+    try:
+        _sweep(counts, tasks_alias(), thorough=thorough)
+    finally:
+        _sweeping.reset(token)
+    return counts
+
+
+def _sweep(counts: dict[str, int], alias: str, *, thorough: bool) -> None:
     for task in _due(alias)[:MOST_AT_ONCE]:
         if task.status == Status.IN_PROGRESS and task.recoveries >= MAX_RECOVERIES:
             counts["failed"] += _give_up(task, alias)
@@ -40,7 +54,6 @@ def sweep(*, thorough: bool = True) -> dict[str, int]:
     if thorough:
         counts["released"] = _release_stray_locks(alias)
         counts["deleted"] = _delete_old(alias)
-    return counts
 
 
 def _due(alias: str) -> QuerySet[AsyncTask]:
@@ -54,11 +67,12 @@ def _due(alias: str) -> QuerySet[AsyncTask]:
 def _send_again(task: AsyncTask, alias: str) -> bool:
     """Send it, unless another sweep has just done so (compare and set on ``resend_at``)."""
     pause = get_conf().LEASE_SECONDS * 2 ** min(task.sends, MAX_DOUBLINGS)
-    mine = AsyncTask.objects.using(alias).filter(
-        pk=task.key, status=task.status, resend_at=task.resend_at
-    )
-    if not mine.update(resend_at=clock_plus(pause), sends=F("sends") + 1):
-        return False
+    with transaction.atomic(using=alias):
+        mine = _due(alias).filter(pk=task.key, resend_at=task.resend_at)
+        if at_work(mine, alias):
+            return False
+        if not mine.update(resend_at=clock_plus(pause), sends=F("sends") + 1):
+            return False
     send(task.key)
     return True
 
@@ -67,7 +81,7 @@ def _give_up(task: AsyncTask, alias: str) -> bool:
     error = f"{task.recoveries + 1} workers died while they were at work on this task."
     with transaction.atomic(using=alias):
         stale = AsyncTask.objects.using(alias).filter(expired(alias), pk=task.key)
-        if not stale.update(fence=F("fence") + 1):  # the last worker may write nothing more
+        if at_work(stale, alias) or not stale.update(fence=F("fence") + 1):
             return False
         return end(task.key, task.fence + 1, Status.FAILED, error, alias)
 

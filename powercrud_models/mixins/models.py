@@ -16,7 +16,6 @@ from powercrud_models.context import Mode, current_run, decide
 from powercrud_models.declarations import work_by_method, works_of
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.models import AsyncTask
-from powercrud_models.resolution import GUARDED
 from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, WorkDeclaration
 
@@ -32,6 +31,7 @@ class AsyncModelMixin(models.Model):
     ...     def recount(self): ...
     """
 
+    _powercrud_guarded = True  # see `resolution.is_guarded`
     _async_task_key: str | None = None
 
     class Meta:
@@ -71,7 +71,7 @@ class AsyncModelMixin(models.Model):
         update_fields = None if update_fields is None else frozenset(update_fields)
         works = self._works_set_in_motion(update_fields)
         self.__dict__.pop("_async_task_key", None)
-        watched = {ObjectKey.of(self)} if guard.watches(self, alias) else set()
+        watched = guard.watched(self, alias)
         save_row = partial(
             super().save,
             force_insert=force_insert,
@@ -79,7 +79,7 @@ class AsyncModelMixin(models.Model):
             using=using,
             update_fields=update_fields,
         )
-        if not (works or watched or current_run()):
+        if update_fields == frozenset() or not (works or watched or current_run()):
             save_row()
             return
         with guard.writing(watched, alias, said_by):
@@ -119,7 +119,7 @@ class AsyncModelMixin(models.Model):
         Raises ConflictError, and deletes nothing, when another task holds one of them.
         """
         alias = using or router.db_for_write(type(self), instance=self)
-        if not guard.watches(self, alias):
+        if not guard.watched(self, alias):
             return super().delete(using=using, keep_parents=keep_parents)
         keys = guard.taken_by_delete(self, alias, keep_parents)
         with guard.writing(keys, alias, self._said("delete")):
@@ -153,7 +153,7 @@ class AsyncModelMixin(models.Model):
 
         Work that saves its own object does not start itself again, nor what its run does anyway.
         """
-        if update_fields is not None and not update_fields:
+        if update_fields == frozenset():
             return []
         created = self._state.adding
         works = [work for work in works_of(type(self)).values() if work.starts_on(created)]
@@ -197,7 +197,7 @@ class AsyncModelMixin(models.Model):
         said_by = self._said(method)
         if self.pk is None:
             raise PowerCRUDError(f"{said_by}: save the object first, nobody else can see it yet.")
-        with guard.writing({ObjectKey.of(self)}, alias, said_by):
+        with guard.writing(guard.watched(self, alias), alias, said_by):
             row = type(self)._base_manager.using(alias).filter(pk=self.pk)
             if row.select_for_update().values_list("pk", flat=True).first() is None:
                 raise PowerCRUDError(f"{said_by}: the object has been deleted.")
@@ -210,6 +210,5 @@ class AsyncModelMixin(models.Model):
         return f"{type(self).__name__}.{method} of {self._meta.verbose_name} {self.pk}"
 
 
-setattr(AsyncModelMixin, GUARDED, True)
 for _writes in ("save", "asave", "delete", "adelete"):
     getattr(AsyncModelMixin, _writes).alters_data = True  # a template shall not call it

@@ -9,6 +9,9 @@ from powercrud_models.exceptions import Conflict, ConflictError
 from powercrud_models.models import AsyncTask
 from powercrud_models.types import ObjectKey
 
+MOST_DESCRIBED = 5
+"""How many holders are described in full: each costs a few queries."""
+
 
 class Store(ABC):
     """Keeps locks. Each call is a constant number of round trips, whatever the number of keys.
@@ -51,9 +54,15 @@ class Store(ABC):
 def conflict_error(held: Mapping[ObjectKey, str], alias: str) -> ConflictError:
     """The error that names who holds what."""
     tasks = AsyncTask.objects.using(alias).select_related("user").in_bulk(set(held.values()))
+    described = {task.key: task.describe() for task in list(tasks.values())[:MOST_DESCRIBED]}
     return ConflictError(
         [
-            Conflict(model=key.model_class, pk=key.python_pk, holder=tasks.get(task_key))
+            Conflict(
+                model=key.model_class,
+                pk=key.python_pk,
+                holder=tasks.get(task_key),
+                held_by=described.get(task_key, f"task {task_key}"),
+            )
             for key, task_key in sorted(held.items())
         ]
     )

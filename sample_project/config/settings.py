@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = os.environ.get("SAMPLE_DEBUG", "1") == "1"
-# Without DEBUG there is no default: Django then refuses to start instead of using a known key.
+# Without DEBUG there is no default: Django refuses to sign anything with an empty key.
 SECRET_KEY = os.environ.get("SAMPLE_SECRET_KEY", "insecure-sample-key" if DEBUG else "")
 ALLOWED_HOSTS = ["127.0.0.1", "[::1]", "localhost"]
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import F
+from django.utils.module_loading import import_string
 
 from powercrud_models import AsyncModelMixin, async_method, async_save, descendants
 
@@ -88,8 +89,89 @@ class Report(AsyncModelMixin):
     @async_method(label="print")
     @descendants("author", "author__parts__bolts")
     def render(self, copies: int = 1) -> str:
+        """The text, so many times."""
         return self.text * copies
 
     @async_save(on="create", name="announced")
     def announce(self) -> None:
         type(self).objects.filter(pk=self.pk).update(text=F("text"))
+
+
+class Note(AsyncModelMixin):
+    """Its children inherit the work, override it, or take the mark away."""
+
+    text = models.TextField()
+
+    steps: ClassVar[list[str]] = []
+
+    def __str__(self) -> str:
+        return self.text
+
+    @async_save
+    def file(self) -> str:
+        Note.steps.append("note")
+        return "note"
+
+
+class Letter(Note):
+    @async_save(on="create")
+    @descendants("note_ptr")
+    def file(self) -> str:
+        Note.steps.append("letter, then")
+        return f"letter on {super().file()}"
+
+
+class Memo(Note):
+    def file(self) -> str:
+        Note.steps.append("memo, then")
+        return f"memo on {super().file()}"
+
+
+class Brief(Note):
+    """It adds nothing."""
+
+
+class Scripted(AsyncModelMixin):
+    """Its work counts one effect and does what ``script`` names, in whatever process it runs."""
+
+    name = models.CharField(max_length=50)
+    script = models.CharField(max_length=100, blank=True)
+    effects = models.IntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return self.name
+
+    def play(self) -> object:
+        type(self)._base_manager.filter(pk=self.pk).update(effects=F("effects") + 1)
+        self.refresh_from_db(fields=["effects"])
+        return import_string(self.script)(self) if self.script else None
+
+
+class Machine(Scripted):
+    """Work in autocommit: others see what it does at once."""
+
+    @async_save(atomic=False)
+    @descendants("gears")
+    def assemble(self) -> object:
+        return self.play()
+
+
+class Gear(Scripted):
+    """Work in one transaction, with descendants that its machine does not name."""
+
+    machine = models.ForeignKey(Machine, on_delete=models.CASCADE, related_name="gears")
+
+    @async_save
+    @descendants("teeth")
+    def turn(self) -> object:
+        return self.play()
+
+
+class Tooth(AsyncModelMixin):
+    gear = models.ForeignKey(Gear, on_delete=models.CASCADE, related_name="teeth")
+
+    def __str__(self) -> str:
+        return f"tooth {self.pk}"

@@ -1,0 +1,65 @@
+"""A database of its own for a measurement, in a process of its own: settings are set once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError
+from django.utils.module_loading import import_string
+
+from benchmarks.settings import configure
+
+T = TypeVar("T")
+
+
+class DoesNotAnswer(Exception):
+    """There is no server, or no driver for it."""
+
+
+def in_fresh_database(database: str, measure: str, *args: object) -> T:
+    """Import ``measure`` by its dotted path and call it where Django has an empty database.
+
+    Raises DoesNotAnswer when the database cannot be reached.
+    """
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_measure, database, measure, args).result()
+
+
+def stop_in_order() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: with all that it made taken down."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+
+
+def _measure(database: str, measure: str, args: tuple[object, ...]) -> object:
+    stop_in_order()
+    with tempfile.TemporaryDirectory(prefix="powercrud_models_") as folder:
+        configure(database, Path(folder))
+        with _test_database():
+            return import_string(measure)(*args)
+
+
+@contextmanager
+def _test_database() -> Iterator[None]:
+    import django
+    from django.db import connection
+
+    django.setup()
+    try:
+        connection.ensure_connection()
+    except (OperationalError, ImproperlyConfigured) as error:
+        raise DoesNotAnswer(str(error)) from None
+    name = connection.settings_dict["NAME"]
+    connection.creation.create_test_db(verbosity=0)
+    try:
+        yield
+    finally:
+        connection.creation.destroy_test_db(name, verbosity=0)

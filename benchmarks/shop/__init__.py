@@ -1,0 +1,1 @@
+"""A few models to measure on."""

@@ -1,0 +1,23 @@
+"""The settings of a qcluster that works on the database of the running tests."""
+
+import os
+
+from tests.settings import *  # noqa: F403
+from tests.settings import DATABASES, Q_CLUSTER
+
+DATABASES = {"default": {**DATABASES["default"], "NAME": os.environ["CLUSTER_DATABASE"]}}
+
+_lease = int(os.environ["CLUSTER_LEASE_SECONDS"])
+POWERCRUD_SETTINGS = {
+    "ASYNC_ENABLED": True,
+    "QUEUE": "django-q2",
+    "LEASE_SECONDS": _lease,
+    "HEARTBEAT_SECONDS": max(1, _lease // 4),
+}
+
+Q_CLUSTER = {
+    **Q_CLUSTER,
+    "poll": 0.05,
+    # Between two tests nobody but the tests may use the database.
+    "scheduler": False,
+}

@@ -1,0 +1,64 @@
+"""How a test steers work in another process: by files, which both see at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from django.db.models import Model
+
+T = TypeVar("T")
+
+FOLDER = "TEST_GATES"
+"""The environment variable that tells a worker where the gates are."""
+ALL_OPEN = "all.open"
+PATIENCE = 60
+"""Seconds after which something that should have happened long ago is a failure."""
+
+
+def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+    """Ask again until the answer is true, and return it.
+
+    Raises TimeoutError, which says what did not happen.
+    """
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Within {seconds} s this did not happen: {what}.")
+        time.sleep(0.02)
+    return answer
+
+
+class Gate:
+    """A point in the work on one object, where it waits until the test opens the gate."""
+
+    def __init__(self, folder: Path, obj: Model, point: object = "") -> None:
+        self._name = f"{obj._meta.label_lower}-{obj.pk}-{point}"
+        self._arrivals = folder / f"{self._name}.arrivals"
+        self._opened = folder / f"{self._name}.open"
+        self._all_opened = folder / ALL_OPEN
+
+    @property
+    def arrivals(self) -> int:
+        """How often work has come here."""
+        return self._arrivals.stat().st_size if self._arrivals.exists() else 0
+
+    def pass_through(self) -> None:
+        """Wait here until the test lets go: called by the work."""
+        with self._arrivals.open("a") as file:
+            file.write("|")
+        until(lambda: self._opened.exists() or self._all_opened.exists(), f"{self._name} opened")
+
+    def wait_for_arrival(self) -> None:
+        until(lambda: self.arrivals, f"work came to {self._name}")
+
+    def open(self) -> None:
+        self._opened.touch()
+
+
+def gate(obj: Model, point: object = "") -> Gate:
+    """The gate, as seen by the work."""
+    return Gate(Path(os.environ[FOLDER]), obj, point)
