@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,6 +28,8 @@ class LiveProgress:
     total: int | None = None
     depth: int = 0
     """How many loops are open: only the outermost one is shown."""
+    on_step: Callable[[], None] | None = None
+    """Called after each step of that loop."""
 
 
 @dataclass(eq=False, kw_only=True)

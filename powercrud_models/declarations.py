@@ -11,7 +11,14 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
-from powercrud_models.decorators import RECORD, DescendantsRecord, Work, is_bare
+from powercrud_models.marks import RECORD, DescendantsRecord, Work, attributes_of, is_bare
+from powercrud_models.misuse import (
+    hides,
+    may_hide,
+    refuse_hidden,
+    refuse_paths_without_work,
+    refuse_unknown_of,
+)
 from powercrud_models.types import WorkDeclaration
 
 
@@ -21,6 +28,7 @@ def works_of(model: type[Model]) -> Mapping[str, WorkDeclaration]:
 
     Raises ImproperlyConfigured for a path that does not exist, and for a name used twice.
     """
+    refuse_hidden(model)
     records = dict(_descendants_methods(model))
     works: dict[str, WorkDeclaration] = {}
     for method, work in _works(model):
@@ -43,8 +51,8 @@ def works_of(model: type[Model]) -> Mapping[str, WorkDeclaration]:
         for path in declaration.paths:
             target_of(model, path, said_by=f"{model.__name__}.{method}")
         works[declaration.name] = declaration
-    _refuse_unknown_of(model, records, works)
-    _refuse_paths_without_work(model)
+    refuse_unknown_of(model, records, works)
+    refuse_paths_without_work(model)
     return works
 
 
@@ -76,52 +84,23 @@ def target_of(model: type[Model], path: str, *, said_by: str) -> type[Model]:
     return model
 
 
-def _attributes(model: type[Model]) -> Iterator[tuple[str, Any]]:
-    """The attributes of the class and its bases, as declared; of one name, the nearest."""
-    found: dict[str, Any] = {}
-    for base in reversed(model.__mro__):
-        found.update(vars(base))
-    yield from found.items()
-
-
 def _works(model: type[Model]) -> Iterator[tuple[str, Work[Any, Any, Any]]]:
-    for name, attribute in _attributes(model):
+    for name, attribute in attributes_of(model):
         if isinstance(attribute, Work):
             yield name, attribute
 
 
 def _descendants_methods(model: type[Model]) -> Iterator[tuple[str, DescendantsRecord]]:
-    for name, attribute in _attributes(model):
+    for name, attribute in attributes_of(model):
         if inspect.isroutine(attribute) and is_bare(attribute):
             yield name, getattr(attribute, RECORD)
 
 
-def _refuse_unknown_of(
-    model: type[Model],
-    records: Mapping[str, DescendantsRecord],
-    works: Mapping[str, WorkDeclaration],
-) -> None:
-    names = {*works, *(work.method for work in works.values())}
-    for method, record in records.items():
-        if record.of is not None and record.of not in names:
-            near = get_close_matches(record.of, names, n=1)
-            raise ImproperlyConfigured(
-                f"{model.__name__}.{method}: @descendants(of={record.of!r}): {model.__name__} has "
-                "no such work" + (f"; did you mean {near[0]!r}?" if near else ".")
-            )
-
-
-def _refuse_paths_without_work(model: type[Model]) -> None:
-    for name, attribute in _attributes(model):
-        record = vars(attribute).get(RECORD) if inspect.isfunction(attribute) else None
-        if record is not None and record.paths and not isinstance(attribute, Work):
-            raise ImproperlyConfigured(
-                f"{model.__name__}.{name}: @descendants{record.paths} stands on a method that is "
-                "no work; add @async_save or @async_method."
-            )
-
-
 def declares_anything(model: type[Model]) -> str | None:
-    """The first work or descendants method of any model class, for the check of a missing mixin."""
-    names = [name for name, _ in _works(model)] + [name for name, _ in _descendants_methods(model)]
-    return names[0] if names else None
+    """The first method of any model class that is decorated, for the check of a missing mixin."""
+    for name, attribute in attributes_of(model):
+        if isinstance(attribute, Work):
+            return name
+        if may_hide(attribute) and (hasattr(attribute, RECORD) or hides(attribute)):
+            return name
+    return None

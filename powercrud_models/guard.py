@@ -16,7 +16,7 @@ from powercrud_models.context import current_run
 from powercrud_models.exceptions import ConflictError
 from powercrud_models.launches import open_launch
 from powercrud_models.stores import get_store
-from powercrud_models.types import ObjectKey, model_label
+from powercrud_models.types import ObjectKey
 
 
 def watched(obj: Model, alias: str) -> set[ObjectKey]:
@@ -74,11 +74,13 @@ def look(keys: Collection[ObjectKey], alias: str) -> None:
 
 
 def taken_by_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectKey]:
-    """The keys of all that deleting the object would delete."""
+    """The keys of all that deleting the object would delete, or set to NULL or a default."""
     collector = Collector(using=alias, origin=obj)
     collector.collect([obj], keep_parents=keep_parents)
     keys = {ObjectKey.of(each) for instances in collector.data.values() for each in instances}
     for rows in collector.fast_deletes:
-        label = model_label(rows.model)
-        keys.update(ObjectKey(label, str(pk)) for pk in rows.values_list("pk", flat=True))
+        pks = rows.values_list("pk", flat=True)
+        keys.update(ObjectKey.from_pk(rows.model, pk) for pk in pks)
+    for batches in collector.field_updates.values():
+        keys.update(ObjectKey.of(each) for batch in batches for each in batch)
     return keys

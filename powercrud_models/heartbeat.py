@@ -11,12 +11,16 @@ from django.db import DatabaseError, connections
 
 from powercrud_models.conf import get_conf
 from powercrud_models.context import LiveProgress
-from powercrud_models.lifecycle import Claim, renew
+from powercrud_models.lifecycle import Claim, has_one_writer, renew
 
 logger = logging.getLogger("powercrud_models")
 
 PROGRESS_SECONDS = 0.2
 """How often live progress is written at most."""
+TURN_SECONDS = 0.3
+"""How long work on SQLite keeps others from writing, as far as its transactions are shorter."""
+PAUSE_SECONDS = 0.1
+"""How long it then pauses: SQLite looks for its turn every 0.1 s after a short while."""
 
 
 class Heartbeat:
@@ -28,12 +32,15 @@ class Heartbeat:
     def __init__(self, claim: Claim, live: LiveProgress) -> None:
         self._claim = claim
         self._live = live
+        self._turn = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._beat, name=f"heartbeat {claim.task.key}", daemon=True
         )
 
     def __enter__(self) -> None:
+        if has_one_writer(self._claim.alias):
+            self._live.on_step = self._take_turns
         self._thread.start()
 
     def __exit__(
@@ -44,6 +51,20 @@ class Heartbeat:
     ) -> None:
         self._stop.set()
         self._thread.join(timeout=1.0)  # it may wait for SQLite's one writer, who waits for us
+
+    def _take_turns(self) -> None:
+        """Where one transaction at a time may write, let others write between two of ours.
+
+        Neither the thread nor anyone else would get a turn between transactions that follow each
+        other closely. This runs in the work's own thread, after a step of its loop.
+        """
+        if time.monotonic() - self._turn < TURN_SECONDS:
+            return
+        if connections[self._claim.alias].in_atomic_block:
+            return
+        renew(self._claim, self._live.current, self._live.total)
+        time.sleep(PAUSE_SECONDS)
+        self._turn = time.monotonic()
 
     def _beat(self) -> None:
         shown: tuple[int, int | None] = (0, None)

@@ -10,7 +10,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.utils import timezone
 
 from powercrud_models.clock import DatabaseClock
@@ -145,15 +145,17 @@ class AsyncTask(models.Model):
         None waits for ever.
 
         Raises TaskFailed when the task has failed, TimeoutError when it has not ended in time,
-        and PowerCRUDError inside the transaction that launched it, where it could never end.
+        and PowerCRUDError inside a transaction that keeps it from ending: the one that launched
+        it, and on SQLite any that is open.
 
         >>> book.recount.enqueue().result(timeout=60)
         29551
         """
-        self._refuse_endless_wait()
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.02
         self.refresh_from_db()
+        if not self.is_finished:
+            self._refuse_endless_wait()
         while not self.is_finished:
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise TimeoutError(f"{self.describe()} has not ended within {timeout} s.")
@@ -166,12 +168,18 @@ class AsyncTask(models.Model):
         return values[0] if len(values) == 1 else values
 
     def _refuse_endless_wait(self) -> None:
-        launch = open_launch(self._state.db or "default")
+        connection = connections[self._state.db or DEFAULT_DB_ALIAS]
+        launch = open_launch(connection.alias)
         if launch is not None and launch.task_key == self.key:
-            raise PowerCRUDError(
-                f"“{self.label}” is queued when this transaction commits: waiting for its result "
-                "inside the transaction would never end. Ask for it after the commit."
-            )
+            reason = "it is queued when this transaction commits"
+        elif connection.in_atomic_block and connection.vendor == "sqlite":
+            reason = "this transaction keeps every worker from writing"
+        else:
+            return
+        raise PowerCRUDError(
+            f"Waiting here for the result of “{self.label}” would never end: {reason}. Ask for it "
+            "after the commit."
+        )
 
 
 class TaskItem(models.Model):

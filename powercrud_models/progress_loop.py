@@ -52,6 +52,8 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
                 live.current += 1
                 if live.total is not None and live.current > live.total:
                     live.total = None
+                if live.on_step is not None:
+                    live.on_step()
             live.total = live.current
         finally:
             live.depth = 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
+from django.core.exceptions import ValidationError
 from django.db import OperationalError, connections, transaction
 from django.db.models import Model, QuerySet
 
 from powercrud_models.declarations import target_of
-from powercrud_models.types import ObjectKey, WorkDeclaration, model_label
+from powercrud_models.types import ObjectKey, WorkDeclaration
 
 Target = tuple[Model, Sequence[WorkDeclaration]]
 """An object, and the works that are to run on it."""
@@ -50,38 +53,61 @@ class RowsBusy(Exception):
 
 def _resolve(targets: Sequence[Target], alias: str, row_locks: RowLocks | None) -> set[ObjectKey]:
     keys = {ObjectKey.of(obj) for obj, _ in targets}
+    returned: set[ObjectKey] = set()
     sources: dict[tuple[type[Model], str], list[Any]] = defaultdict(list)
     for obj, works in targets:
         for path in dict.fromkeys(path for work in works for path in work.paths):
             sources[type(obj), path].append(obj.pk)
         for method in dict.fromkeys(method for work in works for method in work.methods):
-            keys.update(_returned_by(obj, method, alias))
+            returned.update(_returned_by(obj, method, alias))
     for (model, path), pks in sources.items():
         target = target_of(model, path, said_by=model.__name__)
-        label = model_label(target)
         keys.update(
-            ObjectKey(label, str(pk))
+            ObjectKey.from_pk(target, pk)
             for rows in _reached(model, path, target, pks, alias)
             for pk in _lock(rows, row_locks)
         )
-    return keys
+    if row_locks is not None and connections[alias].features.has_select_for_update:
+        guarded = {key for key in returned - keys if is_guarded(key.model_class)}
+        lock_rows_of(guarded, alias, nowait=row_locks == "nowait")
+    return keys | returned
 
 
 def _reached(
     model: type[Model], path: str, target: type[Model], pks: list[Any], alias: str
 ) -> Iterator[QuerySet[Any]]:
     """The objects at the end of the path; several querysets only where the engine forces it."""
-    most = connections[alias].features.max_query_params or len(pks)
+    most = _most_parameters(alias) // len(model._meta.pk_fields)
+    pk_paths = [f"{path}__{field.name}" for field in target._meta.pk_fields]
     for start in range(0, len(pks), most):
         chunk = model._base_manager.using(alias).filter(pk__in=pks[start : start + most])
-        reached = chunk.order_by().values(f"{path}__pk")
+        reached = chunk.order_by().values(*pk_paths)
         yield target._base_manager.using(alias).filter(pk__in=reached).order_by("pk")
+
+
+def _most_parameters(alias: str) -> int:
+    """How many values one statement may carry."""
+    connection = connections[alias]
+    if connection.vendor == "sqlite":  # Django 5.2 believes that it is 999
+        connection.ensure_connection()
+        return int(connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
+    return connection.features.max_query_params or sys.maxsize
 
 
 def _lock(rows: QuerySet[Any], row_locks: RowLocks | None) -> Iterable[Any]:
     if row_locks is not None and is_guarded(rows.model):
         rows = rows.select_for_update(nowait=row_locks == "nowait")
     return rows.values_list("pk", flat=True)
+
+
+def lock_rows_of(keys: Collection[ObjectKey], alias: str, *, nowait: bool = False) -> None:
+    """Lock the rows of these objects until the transaction ends, in the order of their keys."""
+    pks: dict[type[Model], list[Any]] = defaultdict(list)
+    for key in sorted(keys):
+        pks[key.model_class].append(key.python_pk)
+    for model, found in pks.items():
+        rows = model._base_manager.using(alias).filter(pk__in=found).order_by("pk")
+        list(rows.select_for_update(nowait=nowait).values_list("pk", flat=True))
 
 
 def _returned_by(obj: Model, method: str, alias: str) -> Iterator[ObjectKey]:
@@ -96,23 +122,49 @@ def _flatten(found: Any, said_by: str, alias: str) -> Iterator[ObjectKey]:
             return
         case Model():
             if found.pk is None:
-                raise ValueError(
-                    f"{said_by} returned a {found._meta.verbose_name} that has not been saved, so "
-                    "nobody can lock it: save it first."
-                )
+                raise _not_saved(type(found), said_by)
             yield ObjectKey.of(found)
         case QuerySet():
-            label = model_label(found.model)
-            for pk in found.using(alias).order_by().values_list("pk", flat=True):
-                yield ObjectKey(label, str(pk))
-        case (type() as model, pks) if issubclass(model, Model):
+            for pk in _pks(found.using(alias)):
+                yield ObjectKey.from_pk(found.model, pk)
+        case (type() as model, Iterable() as pks) if issubclass(model, Model) and not isinstance(
+            pks, str | bytes
+        ):
             for pk in pks:
-                yield ObjectKey(model_label(model), str(pk))
+                yield _key_from_pair(model, pk, said_by)
         case Iterable() if not isinstance(found, str | bytes):
             for each in found:
                 yield from _flatten(each, said_by, alias)
         case _:
-            raise TypeError(
-                f"{said_by} returned {found!r}; @descendants methods return objects, querysets, "
-                "(model, pks) pairs, or an iterable of these."
-            )
+            raise _not_understood(found, said_by)
+
+
+def _pks(rows: QuerySet[Any]) -> Iterable[Any]:
+    if not (rows.query.is_sliced or rows.query.distinct_fields):
+        rows = rows.order_by()  # it is needed only where it decides which rows there are
+    return rows.values_list("pk", flat=True)
+
+
+def _key_from_pair(model: type[Model], pk: Any, said_by: str) -> ObjectKey:
+    if pk is None:
+        raise _not_saved(model, said_by)
+    try:
+        if not isinstance(pk, Model):  # it could pass for the text of a key
+            return ObjectKey.from_pk(model, pk)
+    except (TypeError, ValueError, ValidationError):
+        pass
+    raise _not_understood((model, [pk]), said_by)
+
+
+def _not_saved(model: type[Model], said_by: str) -> Exception:
+    return ValueError(
+        f"{said_by} returned a {model._meta.verbose_name} that has not been saved, so nobody can "
+        "lock it: save it first."
+    )
+
+
+def _not_understood(found: Any, said_by: str) -> Exception:
+    return TypeError(
+        f"{said_by} returned {found!r}; @descendants methods return objects, querysets, "
+        "(model, pks) pairs, or an iterable of these."
+    )

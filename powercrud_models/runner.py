@@ -20,7 +20,7 @@ from powercrud_models.heartbeat import Heartbeat
 from powercrud_models.launches import open_launch
 from powercrud_models.models import TaskItem, new_key
 from powercrud_models.stores import get_store
-from powercrud_models.types import ObjectKey, WorkDeclaration, model_label
+from powercrud_models.types import ObjectKey, WorkDeclaration, model_label, python_pk
 
 logger = logging.getLogger("powercrud_models")
 
@@ -80,7 +80,7 @@ def _load(item: TaskItem, alias: str) -> tuple[Model, WorkDeclaration]:
             f"renamed, keep its identity: @async_save(name={item.work!r})."
         )
     try:
-        return model._base_manager.using(alias).get(pk=item.object_id), work
+        return model._base_manager.using(alias).get(pk=python_pk(model, item.object_id)), work
     except ObjectDoesNotExist:
         raise LookupError(
             f"{model._meta.verbose_name} {item.object_id} was deleted before {item.work!r} could "

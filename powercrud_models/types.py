@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.apps import apps
+from django.core.exceptions import ValidationError
 
 if TYPE_CHECKING:
     from django.db.models import Model
+    from django_stubs_ext import StrOrPromise
 
 SaveEvent = Literal["save", "create", "update"]
 
@@ -28,7 +31,26 @@ class ObjectKey(NamedTuple):
         >>> ObjectKey.of(Book(pk=3))
         ObjectKey(model='library.book', pk='3')
         """
-        return cls(model_label(type(obj)), str(obj.pk))
+        try:
+            return cls.from_pk(type(obj), obj.pk)
+        except (TypeError, ValueError, ValidationError):  # no key: Django says so when it saves
+            return cls(model_label(type(obj)), str(obj.pk))
+
+    @classmethod
+    def from_pk(cls, model: type[Model], pk: Any) -> ObjectKey:
+        """The key of the object with this primary key, in whatever form that is written.
+
+        Raises TypeError, ValueError or ValidationError for what is no primary key of the model.
+
+        >>> ObjectKey.from_pk(Book, "003")
+        ObjectKey(model='library.book', pk='3')
+        """
+        meta = model._meta
+        if not meta.is_composite_pk:
+            return cls(model_label(model), str(meta.pk.to_python(pk)))
+        parts = zip(meta.pk_fields, pk, strict=True)
+        as_text = json.dumps([str(field.to_python(part)) for field, part in parts])
+        return cls(model_label(model), as_text)
 
     @property
     def model_class(self) -> type[Model]:
@@ -37,7 +59,13 @@ class ObjectKey(NamedTuple):
     @property
     def python_pk(self) -> Any:
         """The primary key in the type that the model uses."""
-        return self.model_class._meta.pk.to_python(self.pk)
+        return python_pk(self.model_class, self.pk)
+
+
+def python_pk(model: type[Model], as_text: str) -> Any:
+    """The primary key in the type that the model uses."""
+    pk = model._meta.pk.to_python(as_text)
+    return tuple(pk) if model._meta.is_composite_pk else pk
 
 
 def model_label(model: type[Model]) -> str:
@@ -55,7 +83,7 @@ class WorkOptions:
     """The saves that set the work in motion; None: none, it runs only when asked."""
     name: str = ""
     """The identity that is stored with a task, so that the method can be renamed."""
-    label: str = ""
+    label: StrOrPromise = ""
     """What people read; the method's name if empty."""
     atomic: bool = True
     """Whether it runs in one transaction, or in autocommit and at least once."""
@@ -79,7 +107,7 @@ class WorkDeclaration:
 
     @property
     def label(self) -> str:
-        return self.options.label or self.name.replace("_", " ")
+        return str(self.options.label or self.name.replace("_", " "))
 
     def starts_on(self, created: bool) -> bool:
         """Whether a save that creates (or else updates) the row sets this work in motion."""

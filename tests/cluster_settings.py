@@ -1,6 +1,7 @@
 """The settings of a qcluster that works on the database of the running tests."""
 
 import os
+from typing import Any
 
 from tests.settings import *  # noqa: F403
 from tests.settings import DATABASES, Q_CLUSTER
@@ -8,12 +9,13 @@ from tests.settings import DATABASES, Q_CLUSTER
 DATABASES = {"default": {**DATABASES["default"], "NAME": os.environ["CLUSTER_DATABASE"]}}
 
 _lease = int(os.environ["CLUSTER_LEASE_SECONDS"])
-POWERCRUD_SETTINGS = {
+_settings: dict[str, Any] = {
     "ASYNC_ENABLED": True,
     "QUEUE": "django-q2",
     "LEASE_SECONDS": _lease,
     "HEARTBEAT_SECONDS": max(1, _lease // 4),
 }
+POWERCRUD_SETTINGS = _settings
 
 Q_CLUSTER = {
     **Q_CLUSTER,

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kinds.models import Project
+from powercrud_models.models import AsyncTask
+from tests.deliveries import lose_messages, task_of
+from tests.kinds.models import Crew, Part, Project
+from tests.stage import Stage
+from tests.witness import Witness
 
 
 @pytest.fixture
@@ -30,6 +34,40 @@ def async_off(settings) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_script() -> Iterator[None]:
-    """What a test gave to ``Project.script`` is gone when it ends."""
+    """What a test gave to ``Project.script`` and ``Crew.script`` is gone when it ends."""
     yield
     Project.script = None
+    Crew.script = None
+
+
+@pytest.fixture
+def stage(transactional_db: None) -> Iterator[Stage]:
+    """Threads that stop at exact points; none of them outlives the test."""
+    stage = Stage()
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def witness(stage: Stage) -> Iterator[Witness]:
+    """At the end of the test nothing has been written while a task held it."""
+    witness = Witness()
+    yield witness
+    stage.close()
+    witness.swear()
+
+
+@pytest.fixture
+def project(transactional_db: None, queued: None) -> Project:
+    """A project with one part, held by a task that nobody has claimed, whose message is lost."""
+    (project,) = Project.objects.bulk_create([Project(name="bridge")])
+    Part.objects.bulk_create([Part(name="pier", project=project)])
+    project.save()
+    lose_messages()
+    return project
+
+
+@pytest.fixture
+def task(project: Project) -> AsyncTask:
+    """That task."""
+    return task_of(project)

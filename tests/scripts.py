@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.db import transaction
+
 from powercrud_models import inline, progress
 from tests.gates import gate
 from tests.kinds.models import Gear, Machine, Scripted
@@ -20,6 +22,11 @@ def named(script: Callable[..., Any]) -> str:
 def wait(obj: Scripted) -> int:
     gate(obj).pass_through()
     return obj.effects
+
+
+def wait_after_commit(obj: Scripted) -> None:
+    """Wait with all written that this work writes, and nothing done since."""
+    transaction.on_commit(gate(obj).pass_through)
 
 
 def step_by_step(obj: Scripted) -> None:

@@ -1,7 +1,14 @@
 """The life of a task: launch, claim, end, sweep. The only writer of ``AsyncTask.status``."""
 
 from powercrud_models.lifecycle.claiming import claim
-from powercrud_models.lifecycle.ending import Claim, end_item, finish, hold_fence, renew
+from powercrud_models.lifecycle.ending import (
+    Claim,
+    end_item,
+    finish,
+    has_one_writer,
+    hold_fence,
+    renew,
+)
 from powercrud_models.lifecycle.launching import launch, lock_rows, send, tasks_alias
 from powercrud_models.lifecycle.sweeping import sweep
 
@@ -10,6 +17,7 @@ __all__ = [
     "claim",
     "end_item",
     "finish",
+    "has_one_writer",
     "hold_fence",
     "launch",
     "lock_rows",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import defaultdict
 from collections.abc import Sequence
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import Case, Exists, F, IntegerField, Model, OuterRef, Q, QuerySet, When
 
 from powercrud_models.clock import DatabaseClock, clock_plus
@@ -17,7 +18,7 @@ from powercrud_models.lifecycle.launching import lock_rows, tasks_alias
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.resolution import Target
 from powercrud_models.stores import get_store
-from powercrud_models.types import WorkDeclaration
+from powercrud_models.types import ObjectKey, WorkDeclaration, python_pk
 
 MAX_RECOVERIES = 3
 """How many workers may die of one task before it is failed."""
@@ -52,6 +53,11 @@ def claim(task_key: str) -> Claim | None:
                 get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
         except ConflictError as conflict:
             _put_back(taken, reason=str(conflict))
+            return None
+        except DatabaseError:
+            raise
+        except Exception:  # a method that returns descendants may raise anything
+            finish(taken, error=traceback.format_exc())
             return None
         return taken
 
@@ -118,9 +124,11 @@ def _targets(items: Sequence[TaskItem], alias: str) -> list[Target]:
         if model is not None and item.work in works_of(model):
             wanted[model][item.object_id].append(works_of(model)[item.work])
     return [
-        (obj, wanted[model][str(obj.pk)])
+        (obj, wanted[model][ObjectKey.of(obj).pk])
         for model, pks in wanted.items()
-        for obj in model._base_manager.using(alias).in_bulk(list(pks)).values()
+        for obj in model._base_manager.using(alias)
+        .in_bulk([python_pk(model, pk) for pk in pks])
+        .values()
     ]
 
 

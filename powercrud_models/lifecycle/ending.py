@@ -30,6 +30,11 @@ class Claim:
     alias: str
 
 
+def has_one_writer(alias: str) -> bool:
+    """Whether one transaction at a time may write to this database, as on SQLite."""
+    return not connections[alias].features.has_select_for_update
+
+
 def hold_fence(taken: Claim) -> None:
     """Lock the task's row to the end of this transaction, so that nobody can take it over.
 
@@ -38,10 +43,10 @@ def hold_fence(taken: Claim) -> None:
     mine = AsyncTask.objects.using(taken.alias).filter(
         pk=taken.task.key, fence=taken.fence, status=Status.IN_PROGRESS
     )
-    if connections[taken.alias].features.has_select_for_update:
+    if has_one_writer(taken.alias):
+        held = mine.update(fence=F("fence")) == 1  # a write takes the only lock there is
+    else:
         held = mine.select_for_update().values_list("pk", flat=True).first() is not None
-    else:  # SQLite: a write takes the only write lock there is
-        held = mine.update(fence=F("fence")) == 1
     if not held:
         raise LeaseLost(f"The task “{taken.task.label}” was taken over by another worker.")
 
@@ -63,8 +68,8 @@ def end_item(
     item.save(using=taken.alias, update_fields=["status", "error", "returned", "returned_as_text"])
     if item is taken.items[-1]:
         finish(taken)
-    elif not connections[taken.alias].features.has_select_for_update:
-        renew(taken)  # SQLite's one writer kept the heartbeat out for the length of the item
+    elif has_one_writer(taken.alias):
+        renew(taken)  # the heartbeat was kept out for the length of the item
 
 
 def renew(taken: Claim, current: int = 0, total: int | None = None) -> bool:

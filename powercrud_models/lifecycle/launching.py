@@ -52,7 +52,7 @@ def launch(targets: Sequence[Target], alias: str, *, queued: bool = True) -> str
             TaskItem(
                 task_id=task_key,
                 model=type(obj)._meta.label_lower,
-                object_id=str(obj.pk),
+                object_id=ObjectKey.of(obj).pk,
                 work=work.name,
             )
             for obj, works in targets

@@ -65,10 +65,10 @@ def _due(alias: str) -> QuerySet[AsyncTask]:
 
 
 def _send_again(task: AsyncTask, alias: str) -> bool:
-    """Send it, unless another sweep has just done so (compare and set on ``resend_at``)."""
+    """Send it, unless another sweep has just done so (compare and set on ``sends``)."""
     pause = get_conf().LEASE_SECONDS * 2 ** min(task.sends, MAX_DOUBLINGS)
     with transaction.atomic(using=alias):
-        mine = _due(alias).filter(pk=task.key, resend_at=task.resend_at)
+        mine = _due(alias).filter(pk=task.key, sends=task.sends)
         if at_work(mine, alias):
             return False
         if not mine.update(resend_at=clock_plus(pause), sends=F("sends") + 1):

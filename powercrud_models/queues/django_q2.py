@@ -12,6 +12,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from powercrud_models.conf import get_conf
 from powercrud_models.queues.base import RUN_TASK, Queue
 
 
@@ -37,7 +38,8 @@ class DjangoQ2Queue(Queue):
     def __init__(self) -> None:
         reason = missing()
         if reason is not None:
-            raise ImproperlyConfigured(f"POWERCRUD_SETTINGS asks for django-q2, but {reason}")
+            queue = get_conf().QUEUE
+            raise ImproperlyConfigured(f"POWERCRUD_SETTINGS['QUEUE'] is {queue!r}, but {reason}")
 
     def send(self, task_key: str) -> None:
         from django_q.tasks import async_task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -122,7 +123,7 @@ class Letter(Note):
 
 
 class Memo(Note):
-    def file(self) -> str:
+    def file(self) -> str:  # type: ignore[override]
         Note.steps.append("memo, then")
         return f"memo on {super().file()}"
 
@@ -175,3 +176,160 @@ class Tooth(AsyncModelMixin):
 
     def __str__(self) -> str:
         return f"tooth {self.pk}"
+
+
+class Peer(AsyncModelMixin):
+    """Its work touches its peers, and theirs touches it: locks are wanted from both ends."""
+
+    name = models.CharField(max_length=50)
+    effects = models.IntegerField(default=0)
+    peers = models.ManyToManyField("self")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @async_save
+    @descendants("peers")
+    def align(self) -> None:
+        Peer.objects.filter(pk=self.pk).update(effects=F("effects") + 1)
+
+
+class Crew(AsyncModelMixin):
+    """A method tells its descendants, and one of its works runs in autocommit."""
+
+    name = models.CharField(max_length=50)
+
+    script: ClassVar[Callable[[Crew], object] | None] = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    @async_save
+    def brief(self) -> None:
+        """It is its locks that the tests are about."""
+
+    @async_method(atomic=False)
+    def post(self) -> object:
+        return Crew.script(self) if Crew.script else None
+
+    @descendants(of="brief")
+    def members(self) -> object:
+        return Member.objects.filter(crew=self)
+
+
+class Member(AsyncModelMixin):
+    """It stays when its crew is deleted, without one: Django then writes its row."""
+
+    name = models.CharField(max_length=50)
+    crew = models.ForeignKey(Crew, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @async_method
+    def train(self) -> None:
+        """It locks its object alone."""
+
+    @async_save(on="create")
+    @descendants("crew")
+    def welcome(self) -> None:
+        """It locks what a new row refers to."""
+
+
+class Person(models.Model):
+    """Its key is text, and its manager does not show everybody."""
+
+    name = models.CharField(max_length=50, primary_key=True)
+    retired = models.BooleanField(default=False)
+
+    class Working(models.Manager["Person"]):
+        def get_queryset(self) -> models.QuerySet[Person]:
+            return super().get_queryset().filter(retired=False)
+
+    objects = Working()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Film(AsyncModelMixin):
+    """Relations of every kind, and a UUID as its key; what a method finds is up to the test."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    director = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="+")
+    writer = models.ForeignKey(Person, null=True, on_delete=models.CASCADE, related_name="written")
+    original = models.OneToOneField(
+        "self", null=True, on_delete=models.CASCADE, related_name="sequel"
+    )
+    cast = models.ManyToManyField(Person, through="Role", related_name="films")
+    similar = models.ManyToManyField("self", symmetrical=False, related_name="similar_from")
+
+    found: ClassVar[Callable[[Film], object]] = staticmethod(lambda film: None)
+
+    def __str__(self) -> str:
+        return f"film {self.pk}"
+
+    @async_method
+    @descendants("role", "cast", "similar")
+    def archive(self) -> list[str]:
+        """Return what is locked meanwhile."""
+        return [str(lock) for lock in self.holder.locks.all()]
+
+    @descendants(of="archive")
+    def more(self) -> object:
+        return Film.found(self)
+
+
+class Documentary(Film):
+    """A table of its own, and the relations of its parent."""
+
+
+class FilmOfTheMonth(Film):
+    class Meta:
+        proxy = True
+
+
+class Role(AsyncModelMixin):
+    """A reverse foreign key without related_name, and a many-to-many table that is guarded."""
+
+    film = models.ForeignKey(Film, on_delete=models.CASCADE)
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="roles")
+
+    def __str__(self) -> str:
+        return f"role {self.pk}"
+
+
+class Ticket(models.Model):
+    film = models.ForeignKey(
+        Film, on_delete=models.CASCADE, related_name="tickets", related_query_name="sold"
+    )
+
+    def __str__(self) -> str:
+        return f"ticket {self.pk}"
+
+
+class Poster(models.Model):
+    """Its key is that of its film."""
+
+    film = models.OneToOneField(Film, on_delete=models.CASCADE, primary_key=True)
+
+    def __str__(self) -> str:
+        return f"poster of {self.pk}"
+
+
+class Seat(AsyncModelMixin):
+    """A composite key."""
+
+    pk = models.CompositePrimaryKey("row", "number")
+    row = models.CharField(max_length=2)
+    number = models.IntegerField()
+    film = models.ForeignKey(Film, null=True, on_delete=models.CASCADE, related_name="seats")
+
+    def __str__(self) -> str:
+        return f"seat {self.row}{self.number}"
+
+    @async_method
+    @descendants("film")
+    def reserve(self) -> list[str]:
+        """Return what is locked meanwhile."""
+        return [str(lock) for lock in self.holder.locks.all()]
