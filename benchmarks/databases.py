@@ -5,27 +5,26 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
+import django
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils.module_loading import import_string
 
 from benchmarks.settings import configure
-
-T = TypeVar("T")
 
 
 class DoesNotAnswer(Exception):
     """There is no server, or no driver for it."""
 
 
-def in_fresh_database(database: str, measure: str, *args: object) -> T:
+def in_fresh_database(database: str, measure: str, *args: object) -> Any:
     """Import ``measure`` by its dotted path and call it where Django has an empty database.
 
     Raises DoesNotAnswer when the database cannot be reached.
@@ -43,19 +42,17 @@ def _measure(database: str, measure: str, args: tuple[object, ...]) -> object:
     stop_in_order()
     with tempfile.TemporaryDirectory(prefix="powercrud_models_") as folder:
         configure(database, Path(folder))
-        with _test_database():
+        with _fresh_database():
             return import_string(measure)(*args)
 
 
 @contextmanager
-def _test_database() -> Iterator[None]:
-    import django
-    from django.db import connection
-
-    django.setup()
+def _fresh_database() -> Iterator[None]:
+    """Django's test database: made with all tables, and dropped."""
     try:
+        django.setup()
         connection.ensure_connection()
-    except (OperationalError, ImproperlyConfigured) as error:
+    except (ImproperlyConfigured, OperationalError) as error:
         raise DoesNotAnswer(str(error)) from None
     name = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0)

@@ -13,7 +13,7 @@ import sys
 from statistics import median
 
 from benchmarks.databases import DoesNotAnswer, in_fresh_database, stop_in_order
-from benchmarks.timing import WARM_UP_ROUNDS, Row, table
+from benchmarks.timing import WARM_UP_ROUNDS, Compared, Row, table
 
 IMPORT = """
 import json, sys, time
@@ -25,54 +25,65 @@ end = time.perf_counter()
 print(json.dumps([between - start, end - between, "django_q" in sys.modules]))
 """
 IMPORT_MUST_MS, IMPORT_AIM_MS = 50, 15
+MOST_IMPORTS = 50
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.save")
-    parser.add_argument("--database", choices=("sqlite", "postgresql", "all"))
-    parser.add_argument("--rounds", type=int, default=200)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.save",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--database",
+        choices=("sqlite", "postgresql", "all"),
+        help="default: sqlite, and postgresql when it answers",
+    )
+    parser.add_argument("--rounds", type=int, default=200, help="of each comparison (%(default)s)")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds: at least 1")
     stop_in_order()
-    rows, notes = [], []
-    for database in _databases(options.database):
-        try:
-            more_rows, more_notes = in_fresh_database(
-                database, "benchmarks.save_rows.measure", options.rounds
-            )
-        except DoesNotAnswer as error:
-            if options.database is not None:
-                sys.exit(f"{database} does not answer: {error}")
-            notes.append(f"{database} is left out, it does not answer: {error}")
-        else:
-            rows += more_rows
-            notes += more_notes
-    row, note = _import(options.rounds)
+    rows, notes = _on_databases(options.database, options.rounds)
+    row, note = _import(min(options.rounds, MOST_IMPORTS))
     print(table([*rows, row]), "", *notes, note, sep="\n")
 
 
-def _databases(asked_for: str | None) -> list[str]:
-    return ["sqlite", "postgresql"] if asked_for in (None, "all") else [asked_for]
+def _on_databases(asked_for: str | None, rounds: int) -> tuple[list[Row], list[str]]:
+    rows: list[Row] = []
+    notes: list[str] = []
+    databases = ["sqlite", "postgresql"] if asked_for in (None, "all") else [asked_for]
+    for database in databases:
+        try:
+            measured = in_fresh_database(database, "benchmarks.save_rows.measure", rounds)
+        except DoesNotAnswer as error:
+            if asked_for is not None:
+                sys.exit(f"{database} does not answer: {error}")
+            notes.append(f"{database} is left out, for it does not answer: {error}")
+        else:
+            rows += measured[0]
+            notes += measured[1]
+    return rows, notes
 
 
 def _import(rounds: int) -> tuple[Row, str]:
-    """Each child imports Django, then this package: the two are measured side by side."""
+    """Each child imports Django and then this package, and takes the time of both."""
     children = [
         json.loads(subprocess.check_output([sys.executable, "-c", IMPORT]))
-        for _ in range(WARM_UP_ROUNDS + min(rounds, 50))
+        for _ in range(WARM_UP_ROUNDS + rounds)
     ][WARM_UP_ROUNDS:]
-    django, ours = (median(seconds) for seconds in list(zip(*children, strict=True))[:2])
-    row = Row(
-        what="import powercrud_models / import django",
-        database="",
-        floor=django,
-        ours=ours,
-        figure=ours * 1000,
-        must=IMPORT_MUST_MS,
-        aim=IMPORT_AIM_MS,
-        unit=" ms",
+    compared = Compared(
+        floor=median(django for django, _, _ in children),
+        ours=median(ours for _, ours, _ in children),
+        ratio=median(ours / django for django, ours, _ in children),
     )
-    imported = any(django_q for *_, django_q in children)
-    return row, f"import powercrud_models imports django_q: {'YES, not met' if imported else 'no'}"
+    what = "import powercrud_models, on top of / import django"
+    row = Row(what, "", compared, IMPORT_MUST_MS, IMPORT_AIM_MS, in_ms=True)
+    with_queue = any(with_queue for _, _, with_queue in children)
+    return (
+        row,
+        f"import powercrud_models imports django_q: {'YES, not met' if with_queue else 'no'}",
+    )
 
 
 if __name__ == "__main__":

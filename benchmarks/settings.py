@@ -24,8 +24,15 @@ def configure(database: str, folder: Path) -> None:
             "benchmarks.shop",
         ],
         POWERCRUD_SETTINGS={"ASYNC_ENABLED": True, "QUEUE": "django-q2"},
-        # No cluster runs; its line for each message would drown the table.
-        Q_CLUSTER={"name": "benchmark", "orm": "default", "timeout": 60, "retry": 120, "log_level": "WARNING"},
+        Q_CLUSTER={
+            "name": "benchmark",
+            "orm": "default",
+            # No cluster runs, but django-q2 warns of any that could not.
+            "timeout": 60,
+            "retry": 120,
+            # Its line for each message would drown the table.
+            "log_level": "WARNING",
+        },
         SECRET_KEY="benchmark",
         USE_TZ=True,
     )

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 WARM_UP_ROUNDS = 3
+HEADINGS = ("what", "database", "floor", "ours", "ratio", "must", "aim", "met?")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Medians over all rounds, in seconds for one call."""
+class Compared(NamedTuple):
+    """Medians over all rounds: seconds for one call, and the ratio."""
 
     floor: float
     ours: float
@@ -22,46 +23,51 @@ class Comparison:
     """The median of the rounds' ratios: what slows a whole round down is not in it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
     """One line of the table."""
 
     what: str
     database: str
-    floor: float
-    ours: float
-    figure: float
-    """What is compared with ``must`` and ``aim``."""
-    must: float
-    aim: float
-    unit: str = "x"
-
-    HEADINGS = ("what", "database", "floor", "ours", "ratio", "must", "aim", "met?")
+    compared: Compared
+    must: float | None = None
+    """The highest ratio, or time, that will do; None: the line is only there to be read."""
+    aim: float | None = None
+    in_ms: bool = False
+    """Whether ``must`` and ``aim`` are milliseconds of ours, not a ratio."""
 
     def cells(self) -> tuple[str, ...]:
-        met = "aim" if self.figure <= self.aim else "must" if self.figure <= self.must else "NO"
-        limits = [f"{limit:.4g}{self.unit}" for limit in (self.must, self.aim)]
+        floor, ours, ratio = self.compared
+        figure = ours * 1000 if self.in_ms else ratio
+        if self.must is None or self.aim is None:
+            limits = ("", "", "")
+        else:
+            met = "aim" if figure <= self.aim else "must" if figure <= self.must else "NO"
+            limits = (self._said(self.must), self._said(self.aim), met)
         return (
             self.what,
             self.database,
-            f"{self.floor * 1000:.3f} ms",
-            f"{self.ours * 1000:.3f} ms",
-            f"{self.figure:.2f}{self.unit}",
+            f"{floor * 1000:.3f} ms",
+            f"{ours * 1000:.3f} ms",
+            f"{ratio:.2f}x",
             *limits,
-            met,
         )
+
+    def _said(self, limit: float) -> str:
+        return f"{limit:g} ms" if self.in_ms else f"{limit:g}x"
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows under their headings; all but the first two columns and the last to the right."""
-    lines = [Row.HEADINGS, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(Row.HEADINGS))]
+    """The rows under their headings, numbers to the right."""
+    lines = [HEADINGS, *(row.cells() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if column in (0, 1, 7) else cell.rjust(width)
+            cell.rjust(width) if 2 <= column <= 6 else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
-        for line in [lines[0], tuple("-" * width for width in widths), *lines[1:]]
+        for line in lines
     )
 
 
@@ -72,7 +78,7 @@ def in_turn(
     rounds: int,
     calls: int,
     before_batch: Callable[[], object] = lambda: None,
-) -> Comparison:
+) -> Compared:
     """Time a batch of calls of the one, then of the other, and so on.
 
     Who goes first changes with each round, so neither always finds what the other left behind.
@@ -87,7 +93,7 @@ def in_turn(
                     times[contender].append(seconds)
             gc.collect()
     ratios = [ours / floor for floor, ours in zip(times[floor], times[ours], strict=True)]
-    return Comparison(floor=median(times[floor]), ours=median(times[ours]), ratio=median(ratios))
+    return Compared(median(times[floor]), median(times[ours]), median(ratios))
 
 
 def _time(contender: Callable[[], object], calls: int) -> float:

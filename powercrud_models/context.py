@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.queues import async_enabled
@@ -20,16 +20,33 @@ if TYPE_CHECKING:
     from powercrud_models.models import AsyncTask
 
 
+class Steps(NamedTuple):
+    """How far an item's ``progress()`` loop has come."""
+
+    item: int | None = None
+    """The primary key of the item; None outside of a task."""
+    current: int = 0
+    total: int | None = None
+
+
 @dataclass(eq=False)
 class LiveProgress:
     """How far the item that runs now has come; written by ``progress()``, read by the heartbeat."""
 
-    current: int = 0
-    total: int | None = None
+    steps: Steps = field(default_factory=Steps)
+    """Replaced as a whole: the heartbeat's thread never reads half of a change."""
     depth: int = 0
     """How many loops are open: only the outermost one is shown."""
     on_step: Callable[[], None] | None = None
     """Called after each step of that loop."""
+
+    @property
+    def current(self) -> int:
+        return self.steps.current
+
+    @property
+    def total(self) -> int | None:
+        return self.steps.total
 
 
 @dataclass(eq=False, kw_only=True)
@@ -76,9 +93,11 @@ _user: ContextVar[Any] = ContextVar("powercrud_user", default=None)
 def decide(skip_async: bool | None, *, said_by: str) -> Mode:
     """Whether work runs inline or is queued: the one place that decides it.
 
-    Raises PowerCRUDError when a task is to queue another one: a task ends when all that it set
-    in motion has ended.
+    Raises TypeError for any other ``skip_async``, and PowerCRUDError when a task is to queue
+    another one: a task ends when all that it set in motion has ended.
     """
+    if skip_async is not None and not isinstance(skip_async, bool):
+        raise TypeError(f"{said_by}: skip_async is {skip_async!r}; it must be True, False or None.")
     run = current_run()
     if skip_async is False and run is not None:
         where = f"task {run.task.key}" if run.task else "an inline run"

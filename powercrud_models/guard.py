@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Model
@@ -12,11 +13,14 @@ from django.db.transaction import TransactionManagementError
 
 from powercrud_models import lifecycle
 from powercrud_models.conf import get_conf
-from powercrud_models.context import current_run
+from powercrud_models.context import Run, current_run
 from powercrud_models.exceptions import ConflictError
 from powercrud_models.launches import open_launch
-from powercrud_models.stores import get_store
+from powercrud_models.stores import get_store, refuse_others
 from powercrud_models.types import ObjectKey
+
+IN_ERROR = 3
+"""What PostgreSQL's drivers call the state of a transaction that can only be rolled back."""
 
 
 def watched(obj: Model, alias: str) -> set[ObjectKey]:
@@ -24,6 +28,20 @@ def watched(obj: Model, alias: str) -> set[ObjectKey]:
     if obj.pk is None or not get_conf().GUARD_WRITES or alias != lifecycle.tasks_alias():
         return set()
     return {ObjectKey.of(obj)}
+
+
+def refuse_broken_transaction(alias: str, said_by: str) -> None:
+    """Raise TransactionManagementError where Django or the database would, but say of what."""
+    connection = connections[alias]
+    broken = connection.needs_rollback
+    if connection.in_atomic_block and connection.vendor == "postgresql" and not broken:
+        # an error that was caught too early: the driver knows of it, Django may not
+        broken = connection.connection.info.transaction_status == IN_ERROR
+    if broken:
+        raise TransactionManagementError(
+            f"{said_by}: an error has broken the transaction that is open, so nothing can be "
+            "written before its atomic() block has ended."
+        )
 
 
 @contextmanager
@@ -34,11 +52,7 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: str) -> Iterator[N
     then overwrite its result. Call ``look`` again after the write: a launch may have come in
     between. Guard and launch exclude each other because both write the row first.
     """
-    if connections[alias].needs_rollback:
-        raise TransactionManagementError(
-            f"{said_by}: an error has broken the transaction that is open, so nothing can be "
-            "written before its atomic() block has ended."
-        )
+    refuse_broken_transaction(alias, said_by)
     try:
         look(keys, alias)
         with transaction.atomic(using=alias), _fenced():
@@ -49,14 +63,17 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: str) -> Iterator[N
         raise
 
 
-@contextmanager
-def _fenced() -> Iterator[None]:
+def _fenced() -> AbstractContextManager[None]:
     """Hold the current task's fence in this transaction, if the transaction does not hold it."""
     run = current_run()
     if run is None or run.claim is None or run.fenced:
-        yield
-        return
-    lifecycle.hold_fence(run.claim)
+        return nullcontext()
+    return _holding_fence(run, run.claim)
+
+
+@contextmanager
+def _holding_fence(run: Run, claim: lifecycle.Claim) -> Iterator[None]:
+    lifecycle.hold_fence(claim)
     run.fenced = True
     try:
         yield
@@ -66,11 +83,11 @@ def _fenced() -> Iterator[None]:
 
 def look(keys: Collection[ObjectKey], alias: str) -> None:
     """Raise ConflictError when one of the objects is held, but by whoever runs or launches here."""
-    if not keys:
-        return
-    run, launch = current_run(), open_launch(alias)
-    owners = {run.owner if run else None, launch.task_key if launch else None}
-    get_store().refuse_held_by_others(owners, keys, alias)
+    held = get_store().holders(keys, alias)
+    if held:
+        run, launch = current_run(), open_launch(alias)
+        owners = {run.owner if run else None, launch.task_key if launch else None}
+        refuse_others(held, owners, alias)
 
 
 def taken_by_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectKey]:
@@ -81,6 +98,8 @@ def taken_by_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectKey
     for rows in collector.fast_deletes:
         pks = rows.values_list("pk", flat=True)
         keys.update(ObjectKey.from_pk(rows.model, pk) for pk in pks)
-    for batches in collector.field_updates.values():
-        keys.update(ObjectKey.of(each) for batch in batches for each in batch)
+    updates: Any = collector.field_updates  # to batches of objects, whatever the stubs say
+    keys.update(
+        ObjectKey.of(each) for batches in updates.values() for rows in batches for each in rows
+    )
     return keys

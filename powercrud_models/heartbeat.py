@@ -62,21 +62,21 @@ class Heartbeat:
             return
         if connections[self._claim.alias].in_atomic_block:
             return
-        renew(self._claim, self._live.current, self._live.total)
+        renew(self._claim, self._live.steps)
         time.sleep(PAUSE_SECONDS)
         self._turn = time.monotonic()
 
     def _beat(self) -> None:
-        shown: tuple[int, int | None] = (0, None)
+        shown = self._live.steps
         beaten = time.monotonic()
         try:
             while not self._stop.wait(PROGRESS_SECONDS):
-                live = (self._live.current, self._live.total)
+                live = self._live.steps
                 overdue = time.monotonic() - beaten >= get_conf().HEARTBEAT_SECONDS
                 if live == shown and not overdue:
                     continue
                 try:
-                    renew(self._claim, *live)
+                    renew(self._claim, live)
                 except DatabaseError as error:  # SQLite's one writer is busy: the next beat will do
                     logger.debug("No sign of life of %s: %s", self._claim.task.key, error)
                 else:

@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.utils import timezone
 
 from powercrud_models.clock import DatabaseClock
+from powercrud_models.context import current_run
 from powercrud_models.exceptions import PowerCRUDError, TaskFailed
 from powercrud_models.launches import open_launch
 
@@ -55,7 +56,8 @@ class TaskProgress:
         return done / self.items_total if self.items_total else 0.0
 
     def __str__(self) -> str:
-        return f"{self.items_done} of {self.items_total} done, {self.fraction:.0%}"
+        percent = int(self.fraction * 100)  # rounded up it could say 100% too early
+        return f"{self.items_done} of {self.items_total} done, {percent}%"
 
 
 class AsyncTask(models.Model):
@@ -109,21 +111,24 @@ class AsyncTask(models.Model):
     @property
     def progress(self) -> TaskProgress:
         """How far it has come, read now (two queries)."""
-        items = self.items.aggregate(
-            total=models.Count("pk"),
-            ended=models.Count("pk", filter=~models.Q(status=TaskItem.Status.TODO)),
-        )
         pulse = (
             TaskPulse.objects.using(self._state.db)
             .filter(task_id=self.key)
             .annotate(now=DatabaseClock())
             .first()
         )
+        todo = models.Q(status=TaskItem.Status.TODO)
+        items = self.items.aggregate(
+            total=models.Count("pk"),
+            ended=models.Count("pk", filter=~todo),
+            at_work=models.Count("pk", filter=todo & models.Q(pk=pulse and pulse.item_id)),
+        )
+        steps = pulse if items["at_work"] else None  # the loop of an item that has ended is over
         return TaskProgress(
             items_done=items["ended"],
             items_total=items["total"],
-            current=pulse.current if pulse else 0,
-            total=pulse.total if pulse else None,
+            current=steps.current if steps else 0,
+            total=steps.total if steps else None,
             pulse_age=(pulse.now - pulse.beat_at).total_seconds() if pulse else None,
         )
 
@@ -169,8 +174,10 @@ class AsyncTask(models.Model):
 
     def _refuse_endless_wait(self) -> None:
         connection = connections[self._state.db or DEFAULT_DB_ALIAS]
-        launch = open_launch(connection.alias)
-        if launch is not None and launch.task_key == self.key:
+        run, launch = current_run(), open_launch(connection.alias)
+        if run is not None and run.owner == self.key:
+            reason = "this code is part of it"
+        elif launch is not None and launch.task_key == self.key:
             reason = "it is queued when this transaction commits"
         elif connection.in_atomic_block and connection.vendor == "sqlite":
             reason = "this transaction keeps every worker from writing"
@@ -265,6 +272,7 @@ class TaskPulse(models.Model):
     fence = models.PositiveIntegerField()
     lease_until = models.DateTimeField()
     beat_at = models.DateTimeField()
+    item_id = models.BigIntegerField(null=True)
     current = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(null=True)
 

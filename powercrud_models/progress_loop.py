@@ -19,7 +19,8 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
     a length. A total that turns out too small becomes unknown: progress never shows more than
     there is. Outside of a task it does nothing. Of nested loops the outermost is shown.
 
-    Raises TypeError for something that cannot be iterated, ValueError for a negative total.
+    Raises TypeError for something that cannot be iterated or a total that is no whole number,
+    ValueError for a negative one.
 
     >>> for scene in progress(book.scenes.all()):
     ...     scene.save()
@@ -28,6 +29,8 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
     def __init__(self, iterable: Iterable[T], *, total: int | None = None) -> None:
         if not isinstance(iterable, Iterable):
             raise TypeError(f"progress() goes over an iterable, not {iterable!r}.")
+        if total is not None and not isinstance(total, int):
+            raise TypeError(f"progress(total={total!r}): a number of steps is a whole number.")
         if total is not None and total < 0:
             raise ValueError(f"progress(total={total}): a number of steps is not negative.")
         self._iterable = iterable
@@ -44,17 +47,19 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
         if run is None or run.live.depth:
             yield from self._iterable
             return
-        live = run.live
-        live.current, live.total, live.depth = 0, self._known_total(), 1
+        live, total = run.live, self._known_total()
+        live.steps = live.steps._replace(current=0, total=total)
+        live.depth = 1
+        current = 0
         try:
-            for step in self._iterable:
+            for current, step in enumerate(self._iterable, start=1):
                 yield step
-                live.current += 1
-                if live.total is not None and live.current > live.total:
-                    live.total = None
+                if total is not None and current > total:
+                    total = None
+                live.steps = live.steps._replace(current=current, total=total)
                 if live.on_step is not None:
                     live.on_step()
-            live.total = live.current
+            live.steps = live.steps._replace(total=current)
         finally:
             live.depth = 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -89,8 +88,10 @@ def _most_parameters(alias: str) -> int:
     """How many values one statement may carry."""
     connection = connections[alias]
     if connection.vendor == "sqlite":  # Django 5.2 believes that it is 999
+        from sqlite3 import SQLITE_LIMIT_VARIABLE_NUMBER  # not every Python has SQLite
+
         connection.ensure_connection()
-        return int(connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
+        return int(connection.connection.getlimit(SQLITE_LIMIT_VARIABLE_NUMBER))
     return connection.features.max_query_params or sys.maxsize
 
 

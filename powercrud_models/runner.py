@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Model
 
 from powercrud_models import lifecycle
-from powercrud_models.context import Run, current_run, running
+from powercrud_models.context import Run, Steps, current_run, running
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import LeaseLost
 from powercrud_models.heartbeat import Heartbeat
@@ -39,7 +39,7 @@ def run_task(task_key: str) -> None:
     try:
         with Heartbeat(claim, run.live), running(run):
             for item in claim.items:
-                run.live.current, run.live.total = 0, None
+                run.live.steps = Steps(item=item.pk)
                 _run_item(claim, item, run)
     except LeaseLost as lost:
         logger.warning("%s It is left to that one.", lost)
@@ -63,6 +63,9 @@ def _run_item(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
     except LeaseLost:
         raise
     except Exception:  # the outermost frame of work, which may raise anything
+        if lifecycle.has_ended(claim, item):  # it raised after the commit
+            logger.exception("%s is done, but an on_commit callback of its work failed", item)
+            return
         logger.exception("%s failed", item)
         with transaction.atomic(using=claim.alias):
             lifecycle.hold_fence(claim)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.apps import apps
@@ -68,6 +69,7 @@ def python_pk(model: type[Model], as_text: str) -> Any:
     return tuple(pk) if model._meta.is_composite_pk else pk
 
 
+@cache
 def model_label(model: type[Model]) -> str:
     """The label under which objects of this model are locked: a proxy is its model."""
     concrete = model._meta.concrete_model

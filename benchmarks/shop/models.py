@@ -7,10 +7,25 @@ from django.db import models
 from powercrud_models import AsyncModelMixin, async_save, descendants
 
 
-class Article(models.Model):
+class Category(models.Model):
+    name = models.CharField(max_length=100)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Product(models.Model):
+    """An ordinary row of ten columns."""
+
     title = models.CharField(max_length=100)
-    price = models.IntegerField(default=0)
+    slug = models.SlugField(max_length=100)
+    description = models.TextField()
+    category = models.ForeignKey(Category, on_delete=models.CASCADE, related_name="+")
+    price = models.DecimalField(max_digits=10, decimal_places=2)
     stock = models.IntegerField(default=0)
+    weight = models.IntegerField(default=0)
+    listed = models.BooleanField(default=True)
+    changed_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         abstract = True
@@ -19,11 +34,11 @@ class Article(models.Model):
         return self.title
 
 
-class PlainArticle(Article):
+class PlainArticle(Product):
     """What the next one is measured against."""
 
 
-class GuardedArticle(AsyncModelMixin, Article):
+class GuardedArticle(AsyncModelMixin, Product):
     """It declares no work: its save has nothing to queue."""
 
 

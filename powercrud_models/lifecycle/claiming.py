@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.resolution import Target
 from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, WorkDeclaration, python_pk
+
+logger = logging.getLogger("powercrud_models")
 
 MAX_RECOVERIES = 3
 """How many workers may die of one task before it is failed."""
@@ -57,6 +60,7 @@ def claim(task_key: str) -> Claim | None:
         except DatabaseError:
             raise
         except Exception:  # a method that returns descendants may raise anything
+            logger.exception("Task %s cannot be claimed", task_key)
             finish(taken, error=traceback.format_exc())
             return None
         return taken
@@ -106,6 +110,7 @@ def _start_pulse(task: AsyncTask, alias: str) -> None:
         "fence": task.fence,
         "lease_until": clock_plus(get_conf().LEASE_SECONDS),
         "beat_at": DatabaseClock(),
+        "item_id": None,
         "current": 0,
         "total": None,
     }

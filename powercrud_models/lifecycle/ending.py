@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,15 @@ from django.db.models import F, QuerySet
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
+from powercrud_models.context import Steps
 from powercrud_models.exceptions import LeaseLost
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.stores import get_store
 
 Status = AsyncTask.Status
+ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+MOST_STEPS = 2**31 - 1
+"""What the columns of a pulse can count; a beat that fails for it would be no sign of life."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,29 +63,52 @@ def end_item(
 
     Call ``hold_fence`` before it in the same transaction.
     """
-    try:
-        DjangoJSONEncoder(allow_nan=False).encode(returned)
-    except (TypeError, ValueError):
-        item.returned, item.returned_as_text = repr(returned), True
-    else:
+    if _json_can_carry(returned):
         item.returned = returned
-    item.status, item.error = status, error
+    else:
+        item.returned, item.returned_as_text = storable(repr(returned)), True
+    item.status, item.error = status, storable(error)
     item.save(using=taken.alias, update_fields=["status", "error", "returned", "returned_as_text"])
     if item is taken.items[-1]:
         finish(taken)
     elif has_one_writer(taken.alias):
-        renew(taken)  # the heartbeat was kept out for the length of the item
+        renew(taken, Steps())  # the heartbeat was kept out for the length of the item
 
 
-def renew(taken: Claim, current: int = 0, total: int | None = None) -> bool:
-    """Give a sign of life; False when another worker has the task."""
+def _json_can_carry(value: Any) -> bool:
+    """Whether every database stores it: not all take a NUL, or half of a surrogate pair."""
+    try:
+        encoded = DjangoJSONEncoder(allow_nan=False, ensure_ascii=False).encode(value)
+        encoded.encode()
+    except (TypeError, ValueError):
+        return False
+    return not ESCAPED_NUL.search(encoded)
+
+
+def storable(text: str) -> str:
+    """The text with what not every database stores written as an escape."""
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
+
+
+def has_ended(taken: Claim, item: TaskItem) -> bool:
+    """Whether an outcome of the item is committed."""
+    todo = task_items(taken).filter(pk=item.pk, status=TaskItem.Status.TODO)
+    return not todo.exists()
+
+
+def renew(taken: Claim, steps: Steps) -> bool:
+    """Give a sign of life, and say how far the item has come.
+
+    Returns False when another worker has the task.
+    """
     pulse = TaskPulse.objects.using(taken.alias).filter(pk=taken.task.key, fence=taken.fence)
     return bool(
         pulse.update(
             lease_until=clock_plus(get_conf().LEASE_SECONDS),
             beat_at=DatabaseClock(),
-            current=current,
-            total=total,
+            item_id=steps.item,
+            current=min(steps.current, MOST_STEPS),
+            total=None if steps.total is None else min(steps.total, MOST_STEPS),
         )
     )
 
@@ -97,7 +125,7 @@ def end(task_key: str, fence: int, status: AsyncTask.Status, error: str, alias: 
     mine = AsyncTask.objects.using(alias).filter(
         pk=task_key, fence=fence, status=Status.IN_PROGRESS
     )
-    ended = mine.update(status=status, error=error, finished_at=DatabaseClock())
+    ended = mine.update(status=status, error=storable(error), finished_at=DatabaseClock())
     if ended:
         get_store().release(task_key, alias)
     return bool(ended)

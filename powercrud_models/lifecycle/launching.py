@@ -15,7 +15,7 @@ from powercrud_models.launches import Launch, open_launch, register
 from powercrud_models.models import AsyncTask, TaskItem, new_key
 from powercrud_models.queues import get_queue
 from powercrud_models.resolution import RowsBusy, Target, keys_of, locked_keys
-from powercrud_models.stores import get_store
+from powercrud_models.stores import get_store, refuse_others
 from powercrud_models.types import ObjectKey
 
 logger = logging.getLogger("powercrud_models")
@@ -75,7 +75,7 @@ def lock_rows(targets: Sequence[Target], alias: str, owner: str) -> set[ObjectKe
     try:
         return locked_keys(targets, alias, wait=False)
     except RowsBusy:
-        get_store().refuse_held_by_others({owner}, keys_of(targets, alias), alias)
+        refuse_others(get_store().holders(keys_of(targets, alias), alias), {owner}, alias)
         return locked_keys(targets, alias, wait=True)
 
 

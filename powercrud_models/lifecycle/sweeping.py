@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
-from django.db import transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.lifecycle.claiming import MAX_RECOVERIES, at_work, expired
-from powercrud_models.lifecycle.ending import end
+from powercrud_models.lifecycle.ending import end, has_one_writer
 from powercrud_models.lifecycle.launching import send, tasks_alias
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
 
@@ -47,10 +49,13 @@ def sweep(*, thorough: bool = True) -> dict[str, int]:
 
 def _sweep(counts: dict[str, int], alias: str, *, thorough: bool) -> None:
     for task in _due(alias)[:MOST_AT_ONCE]:
-        if task.status == Status.IN_PROGRESS and task.recoveries >= MAX_RECOVERIES:
-            counts["failed"] += _give_up(task, alias)
-        else:
-            counts["sent"] += _send_again(task, alias)
+        try:
+            if task.status == Status.IN_PROGRESS and task.recoveries >= MAX_RECOVERIES:
+                counts["failed"] += _give_up(task, alias)
+            else:
+                counts["sent"] += _send_again(task, alias)
+        except Busy:
+            break
     if thorough:
         counts["released"] = _release_stray_locks(alias)
         counts["deleted"] = _delete_old(alias)
@@ -64,10 +69,34 @@ def _due(alias: str) -> QuerySet[AsyncTask]:
     )
 
 
+class Busy(Exception):
+    """SQLite's one writer is at work; it may be the very worker that gives no sign of life."""
+
+
+@contextmanager
+def _own_transaction(alias: str) -> Iterator[None]:
+    """A transaction that waits for nobody: raises Busy instead of waiting for SQLite's writer."""
+    connection = connections[alias]
+    if not has_one_writer(alias) or connection.in_atomic_block:
+        with transaction.atomic(using=alias):
+            yield
+        return
+    with connection.cursor() as cursor:
+        [patience] = cursor.execute("PRAGMA busy_timeout").fetchone()
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            with transaction.atomic(using=alias):
+                yield
+        except OperationalError as error:
+            raise Busy from error
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {patience}")
+
+
 def _send_again(task: AsyncTask, alias: str) -> bool:
     """Send it, unless another sweep has just done so (compare and set on ``sends``)."""
     pause = get_conf().LEASE_SECONDS * 2 ** min(task.sends, MAX_DOUBLINGS)
-    with transaction.atomic(using=alias):
+    with _own_transaction(alias):
         mine = _due(alias).filter(pk=task.key, sends=task.sends)
         if at_work(mine, alias):
             return False
@@ -79,7 +108,7 @@ def _send_again(task: AsyncTask, alias: str) -> bool:
 
 def _give_up(task: AsyncTask, alias: str) -> bool:
     error = f"{task.recoveries + 1} workers died while they were at work on this task."
-    with transaction.atomic(using=alias):
+    with _own_transaction(alias):
         stale = AsyncTask.objects.using(alias).filter(expired(alias), pk=task.key)
         if at_work(stale, alias) or not stale.update(fence=F("fence") + 1):
             return False

@@ -67,9 +67,10 @@ class AsyncModelMixin(models.Model):
         """
         alias = using or router.db_for_write(type(self), instance=self)
         said_by = self._said("save")
-        mode = decide(skip_async, said_by=said_by)
         update_fields = None if update_fields is None else frozenset(update_fields)
         works = self._works_set_in_motion(update_fields)
+        nothing_to_decide = not works and skip_async is None
+        mode = Mode.INLINE if nothing_to_decide else decide(skip_async, said_by=said_by)
         self.__dict__.pop("_async_task_key", None)
         watched = guard.watched(self, alias)
         save_row = partial(
@@ -79,7 +80,11 @@ class AsyncModelMixin(models.Model):
             using=using,
             update_fields=update_fields,
         )
-        if update_fields == frozenset() or not (works or watched or current_run()):
+        if update_fields == frozenset():
+            save_row()
+            return
+        if not (works or watched or current_run()):
+            guard.refuse_broken_transaction(alias, said_by)
             save_row()
             return
         with guard.writing(watched, alias, said_by):
@@ -119,10 +124,12 @@ class AsyncModelMixin(models.Model):
         Raises ConflictError, and deletes nothing, when another task holds one of them.
         """
         alias = using or router.db_for_write(type(self), instance=self)
+        said_by = self._said("delete")
+        guard.refuse_broken_transaction(alias, said_by)
         if not guard.watched(self, alias):
             return super().delete(using=using, keep_parents=keep_parents)
         keys = guard.taken_by_delete(self, alias, keep_parents)
-        with guard.writing(keys, alias, self._said("delete")):
+        with guard.writing(keys, alias, said_by):
             deleted = super().delete(using=using, keep_parents=keep_parents)
             guard.look(keys, alias)
         return deleted

@@ -40,15 +40,14 @@ class Store(ABC):
     def held(self, task_key: str, alias: str) -> set[ObjectKey]:
         """The objects that the task holds."""
 
-    def refuse_held_by_others(
-        self, owners: Collection[str | None], keys: Collection[ObjectKey], alias: str
-    ) -> None:
-        """Raise ConflictError when anyone but these owners holds one of the objects."""
-        others = {
-            key: holder for key, holder in self.holders(keys, alias).items() if holder not in owners
-        }
-        if others:
-            raise conflict_error(others, alias)
+
+def refuse_others(
+    held: Mapping[ObjectKey, str], owners: Collection[str | None], alias: str
+) -> None:
+    """Raise ConflictError when anyone but these owners is among the holders."""
+    others = {key: holder for key, holder in held.items() if holder not in owners}
+    if others:
+        raise conflict_error(others, alias)
 
 
 def conflict_error(held: Mapping[ObjectKey, str], alias: str) -> ConflictError:

@@ -29,7 +29,7 @@ HOLDERS = f"""
 SELECT held.model, held.object_id, held.task_id FROM {TABLE} AS held
 JOIN {{wanted}} ON held.model = wanted.model AND held.object_id = wanted.object_id
 """
-HOLDER = f"SELECT model, object_id, task_id FROM {TABLE} WHERE model = %s AND object_id = %s"
+HOLDER = f"SELECT task_id FROM {TABLE} WHERE model = %s AND object_id = %s"
 HELD = f"SELECT model, object_id FROM {TABLE} WHERE task_id = %s"
 RELEASE_ALL = f"DELETE FROM {TABLE} WHERE task_id = %s"
 RELEASE = f"""
@@ -70,9 +70,12 @@ class DatabaseStore(Store):
         if not keys:
             return {}
         if len(keys) == 1:  # each save of a guarded model asks this
-            rows = self._run(HOLDER, alias, list(next(iter(keys))))
-        else:
-            rows = self._run(HOLDERS, alias, [], keys)
+            [key] = keys
+            with connections[alias].cursor() as cursor:
+                cursor.execute(HOLDER, key)
+                row = cursor.fetchone()
+            return {key: row[0]} if row else {}
+        rows = self._run(HOLDERS, alias, [], keys)
         return {ObjectKey(model, pk): holder for model, pk, holder in rows}
 
     def held(self, task_key: str, alias: str) -> set[ObjectKey]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from django.db import transaction
 
 from powercrud_models import ConflictError
+from powercrud_models.models import ObjectLock
 from powercrud_models.types import ObjectKey
 from tests.deliveries import (
+    NOTHING,
     held_by,
     rows,
 )
@@ -128,3 +132,30 @@ def test_inline_work_leaves_no_lock_and_no_effect_of_a_conflict() -> None:
 
     assert rows() == before
     assert (name_of(project), effects(project)) == ("bridge", 0)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param(lambda project: project.save(skip_async=True), id="save"),
+        pytest.param(lambda project: project.rebuild(), id="direct call"),
+    ],
+)
+def test_inline_work_holds_its_locks_for_the_call_alone(run: Callable[[Project], object]) -> None:
+    project = make_project(parts=2)
+    locked: list[set[tuple[str, str]]] = []
+    owners: set[str] = set()
+
+    def look(project: Project) -> None:
+        Part.objects.order_by("pk")[0].save()
+        locks = ObjectLock.objects.values_list("model", "object_id", "task_id")
+        locked.append({(model, pk) for model, pk, _ in locks})
+        owners.update(owner for *_, owner in locks)
+
+    Project.script = look
+    run(project)
+
+    assert locked == [{ObjectKey.of(obj) for obj in (project, *Part.objects.all())}]
+    assert len(owners) == 1
+    assert rows() == NOTHING
+    assert effects(project) == 1

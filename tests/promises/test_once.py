@@ -191,7 +191,8 @@ def test_stale_work_in_autocommit_is_stopped_at_its_next_write(
     assert task.result() == "by the second worker"
 
 
-def test_a_stale_worker_may_not_say_that_the_work_failed(stage: Stage) -> None:
+@pytest.mark.parametrize("ends", ["done", "failed"])
+def test_a_stale_worker_may_not_say_how_its_work_ended(stage: Stage, ends: str) -> None:
     crew, _ = make_crew()
     stopped = stage.stop()
 
@@ -199,7 +200,9 @@ def test_a_stale_worker_may_not_say_that_the_work_failed(stage: Stage) -> None:
         if stopped.was_reached:
             return "by the second worker"
         stopped.wait_here()
-        raise ValueError("by the stale worker")
+        if ends == "failed":
+            raise ValueError("by the stale worker")
+        return "by the stale worker"
 
     Crew.script = work
     task = crew.post.enqueue()
@@ -207,12 +210,12 @@ def test_a_stale_worker_may_not_say_that_the_work_failed(stage: Stage) -> None:
     stopped.wait_until_reached()
     expire_lease(task.key)
     run_task(task.key)
+    ended = rows()
     stopped.let_go()
     stale.result()
 
-    task.refresh_from_db()
-    assert (task.status, task.error) == (Status.SUCCESS, "")
     assert task.result() == "by the second worker"
+    assert rows() == ended
 
 
 def test_who_takes_over_does_not_repeat_what_is_done() -> None:
@@ -236,3 +239,23 @@ def test_who_takes_over_does_not_repeat_what_is_done() -> None:
     assert [effects(project) for project in projects] == [1, 1, 1]
     task = AsyncTask.objects.get()
     assert (task.status, task.attempts, task.recoveries) == (Status.SUCCESS, 2, 1)
+
+
+def test_work_whose_on_commit_callback_fails_is_done_all_the_same(caplog) -> None:
+    first, second = make_project("first"), make_project("second")
+
+    def call_back(project: Project) -> None:
+        if project.pk == first.pk:
+            transaction.on_commit(lambda: 1 / 0)
+
+    Project.script = call_back
+    with transaction.atomic():
+        first.save()
+        second.save()
+    run_task(AsyncTask.objects.get().key)
+
+    task = first.async_task
+    assert task.status == Status.SUCCESS
+    assert [item.status for item in task.items.all()] == ["done", "done"]
+    assert (effects(first), effects(second)) == (1, 1)
+    assert "an on_commit callback of its work failed" in caplog.text
