@@ -55,8 +55,9 @@ def _fresh_database() -> Iterator[None]:
     except (ImproperlyConfigured, OperationalError) as error:
         raise DoesNotAnswer(str(error)) from None
     name = connection.settings_dict["NAME"]
-    connection.creation.create_test_db(verbosity=0)
     try:
+        connection.creation.create_test_db(verbosity=0)
         yield
     finally:
-        connection.creation.destroy_test_db(name, verbosity=0)
+        if connection.settings_dict["NAME"] != name:  # it has been made, if not filled
+            connection.creation.destroy_test_db(name, verbosity=0)

@@ -18,6 +18,7 @@ from powercrud_models.declarations import declares_anything, works_of
 from powercrud_models.lifecycle import tasks_alias
 from powercrud_models.mixins.models import AsyncModelMixin
 from powercrud_models.queues.django_q2 import missing
+from powercrud_models.stores.database import WANTED
 
 RESERVED = ("holder", "async_task")
 OVERRIDDEN = ("save", "asave")
@@ -80,7 +81,7 @@ def check_settings(app_configs: Iterable[Any] | None, **_: Any) -> list[CheckMes
         conf = get_conf()
     except ImproperlyConfigured as error:
         return [Error(str(error), id="powercrud_models.E010")]
-    return [*_check_queue(conf.ASYNC_ENABLED, conf.QUEUE), *_check_isolation()]
+    return [*_check_queue(conf.ASYNC_ENABLED, conf.QUEUE), *_check_database()]
 
 
 def _check_queue(enabled: bool, queue: str) -> Iterator[CheckMessage]:
@@ -106,9 +107,16 @@ def _check_queue(enabled: bool, queue: str) -> Iterator[CheckMessage]:
         )
 
 
-def _check_isolation() -> Iterator[CheckMessage]:
+def _check_database() -> Iterator[CheckMessage]:
     """Guard and launch exclude each other only where a second look sees what has been committed."""
     connection = connections[tasks_alias()]
+    if connection.vendor not in WANTED:
+        yield Error(
+            f"Locks cannot be kept in the database {connection.alias!r}: it is of the kind "
+            f"{connection.vendor!r}.",
+            hint="Route AsyncTask, and the models that use it, to SQLite or PostgreSQL.",
+            id="powercrud_models.E015",
+        )
     level = connection.settings_dict.get("OPTIONS", {}).get("isolation_level")
     if level is not None and level != READ_COMMITTED.get(connection.vendor, level):
         yield Error(

@@ -27,7 +27,7 @@ def watched(obj: Model, alias: str) -> set[ObjectKey]:
     """The keys that a write of this object has to look for: none with the guard off."""
     if obj.pk is None or not get_conf().GUARD_WRITES or alias != lifecycle.tasks_alias():
         return set()
-    return {ObjectKey.of(obj)}
+    return ObjectKey.all_of(obj)
 
 
 def refuse_broken_transaction(alias: str, said_by: str) -> None:
@@ -55,7 +55,7 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: str) -> Iterator[N
     refuse_broken_transaction(alias, said_by)
     try:
         look(keys, alias)
-        with transaction.atomic(using=alias), _fenced():
+        with transaction.atomic(using=alias), _fenced(alias):
             yield
     except ConflictError:
         if not connections[alias].in_atomic_block:
@@ -63,10 +63,14 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: str) -> Iterator[N
         raise
 
 
-def _fenced() -> AbstractContextManager[None]:
+def _fenced(alias: str) -> AbstractContextManager[None]:
     """Hold the current task's fence in this transaction, if the transaction does not hold it."""
     run = current_run()
     if run is None or run.claim is None or run.fenced:
+        return nullcontext()
+    if alias != run.claim.alias:  # this transaction cannot hold it, but can begin under it
+        with transaction.atomic(using=run.claim.alias):
+            lifecycle.hold_fence(run.claim)
         return nullcontext()
     return _holding_fence(run, run.claim)
 
@@ -90,11 +94,18 @@ def look(keys: Collection[ObjectKey], alias: str) -> None:
         refuse_others(held, owners, alias)
 
 
+def lock_row(obj: Model, alias: str) -> bool:
+    """Lock the object's row until the transaction ends; False when there is none."""
+    row = type(obj)._base_manager.using(alias).filter(pk=obj.pk)
+    return row.select_for_update().values_list("pk", flat=True).first() is not None
+
+
 def taken_by_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectKey]:
     """The keys of all that deleting the object would delete, or set to NULL or a default."""
     collector = Collector(using=alias, origin=obj)
     collector.collect([obj], keep_parents=keep_parents)
-    keys = {ObjectKey.of(each) for instances in collector.data.values() for each in instances}
+    instances = [each for instances in collector.data.values() for each in instances]
+    keys = {key for each in instances for key in ObjectKey.all_of(each)}
     for rows in collector.fast_deletes:
         pks = rows.values_list("pk", flat=True)
         keys.update(ObjectKey.from_pk(rows.model, pk) for pk in pks)

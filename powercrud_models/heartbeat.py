@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
-from django.db import DatabaseError, connections
+from django.db import Error, OperationalError, connections
 
 from powercrud_models.conf import get_conf
 from powercrud_models.context import LiveProgress
@@ -62,7 +63,8 @@ class Heartbeat:
             return
         if connections[self._claim.alias].in_atomic_block:
             return
-        renew(self._claim, self._live.steps)
+        with suppress(OperationalError):  # another writer has had the turn, and keeps it for long
+            renew(self._claim, self._live.steps)
         time.sleep(PAUSE_SECONDS)
         self._turn = time.monotonic()
 
@@ -77,8 +79,9 @@ class Heartbeat:
                     continue
                 try:
                     renew(self._claim, live)
-                except DatabaseError as error:  # SQLite's one writer is busy: the next beat will do
-                    logger.debug("No sign of life of %s: %s", self._claim.task.key, error)
+                except Error as error:  # SQLite's one writer is busy, or the connection was lost
+                    logger.info("No sign of life of %s: %s", self._claim.task.key, error)
+                    connections[self._claim.alias].close()  # the next beat opens another
                 else:
                     shown, beaten = live, time.monotonic()
         finally:

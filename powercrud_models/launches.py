@@ -12,8 +12,7 @@ from django.db import connections, transaction
 class Launch:
     """Waits among the transaction's on-commit callbacks, and sends the task to the queue.
 
-    Django drops it there when the savepoint or the transaction that registered it is rolled
-    back, so whoever finds it there knows that the task's row exists.
+    Django drops it there when the ``atomic()`` block that registered it is rolled back.
     """
 
     task_key: str

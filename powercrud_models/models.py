@@ -9,6 +9,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.utils import timezone
@@ -118,7 +119,7 @@ class AsyncTask(models.Model):
             .first()
         )
         todo = models.Q(status=TaskItem.Status.TODO)
-        items = self.items.aggregate(
+        items = self._items().aggregate(
             total=models.Count("pk"),
             ended=models.Count("pk", filter=~todo),
             at_work=models.Count("pk", filter=todo & models.Q(pk=pulse and pulse.item_id)),
@@ -132,11 +133,18 @@ class AsyncTask(models.Model):
             pulse_age=(pulse.now - pulse.beat_at).total_seconds() if pulse else None,
         )
 
+    def _items(self) -> models.QuerySet[TaskItem]:
+        """Its items, from the database that it was read from: a router may name a replica."""
+        return TaskItem.objects.using(self._state.db).filter(task_id=self.key)
+
     def describe(self) -> str:
         """What it does, for whom, since when and how far: for messages (three queries)."""
         progress = self.progress
         more = f" and {progress.items_total - 1} more" if progress.items_total > 1 else ""
-        by = f" by {self.user}" if self.user else ""
+        try:
+            by = f" by {self.user}" if self.user else ""
+        except ObjectDoesNotExist:  # the user was deleted behind Django's back
+            by = ""
         since = timezone.localtime(self.created_at) if settings.USE_TZ else self.created_at
         return (
             f"the task “{self.label}”{more}, started{by} at {since:%H:%M:%S}, "
@@ -158,18 +166,19 @@ class AsyncTask(models.Model):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.02
-        self.refresh_from_db()
+        self.refresh_from_db(using=self._state.db)
         if not self.is_finished:
             self._refuse_endless_wait()
         while not self.is_finished:
-            if deadline is not None and time.monotonic() + pause > deadline:
+            left = pause if deadline is None else deadline - time.monotonic()
+            if left <= 0:
                 raise TimeoutError(f"{self.describe()} has not ended within {timeout} s.")
-            time.sleep(pause)
+            time.sleep(min(pause, left))
             pause = min(pause * 1.5, 0.5)
-            self.refresh_from_db()
+            self.refresh_from_db(using=self._state.db)
         if self.status != self.Status.SUCCESS:
             raise TaskFailed(self)
-        values = [item.value for item in self.items.order_by("pk")]
+        values = [item.value for item in self._items().order_by("pk")]
         return values[0] if len(values) == 1 else values
 
     def _refuse_endless_wait(self) -> None:

@@ -12,7 +12,7 @@ from django.db import OperationalError, connections, transaction
 from django.db.models import Model, QuerySet
 
 from powercrud_models.declarations import target_of
-from powercrud_models.types import ObjectKey, WorkDeclaration
+from powercrud_models.types import ObjectKey, WorkDeclaration, parents_of
 
 Target = tuple[Model, Sequence[WorkDeclaration]]
 """An object, and the works that are to run on it."""
@@ -51,7 +51,7 @@ class RowsBusy(Exception):
 
 
 def _resolve(targets: Sequence[Target], alias: str, row_locks: RowLocks | None) -> set[ObjectKey]:
-    keys = {ObjectKey.of(obj) for obj, _ in targets}
+    keys = {key for obj, _ in targets for key in ObjectKey.all_of(obj)}
     returned: set[ObjectKey] = set()
     sources: dict[tuple[type[Model], str], list[Any]] = defaultdict(list)
     for obj, works in targets:
@@ -61,11 +61,8 @@ def _resolve(targets: Sequence[Target], alias: str, row_locks: RowLocks | None) 
             returned.update(_returned_by(obj, method, alias))
     for (model, path), pks in sources.items():
         target = target_of(model, path, said_by=model.__name__)
-        keys.update(
-            ObjectKey.from_pk(target, pk)
-            for rows in _reached(model, path, target, pks, alias)
-            for pk in _lock(rows, row_locks)
-        )
+        for rows in _reached(model, path, target, pks, alias):
+            keys.update(_keys(_lock(rows, row_locks)))
     if row_locks is not None and connections[alias].features.has_select_for_update:
         guarded = {key for key in returned - keys if is_guarded(key.model_class)}
         lock_rows_of(guarded, alias, nowait=row_locks == "nowait")
@@ -95,10 +92,20 @@ def _most_parameters(alias: str) -> int:
     return connection.features.max_query_params or sys.maxsize
 
 
-def _lock(rows: QuerySet[Any], row_locks: RowLocks | None) -> Iterable[Any]:
+def _lock(rows: QuerySet[Any], row_locks: RowLocks | None) -> QuerySet[Any]:
     if row_locks is not None and is_guarded(rows.model):
-        rows = rows.select_for_update(nowait=row_locks == "nowait")
-    return rows.values_list("pk", flat=True)
+        return rows.select_for_update(nowait=row_locks == "nowait")
+    return rows
+
+
+def _keys(rows: QuerySet[Any]) -> Iterator[ObjectKey]:
+    """The keys of these rows, and of the rows of their parents."""
+    model: type[Model] = rows.model
+    parents = parents_of(model)
+    for pk, *pks_of_parents in rows.values_list("pk", *(name for _, name in parents)):
+        yield ObjectKey.from_pk(model, pk)
+        for (parent, _), parent_pk in zip(parents, pks_of_parents, strict=True):
+            yield ObjectKey.from_pk(parent, parent_pk)
 
 
 def lock_rows_of(keys: Collection[ObjectKey], alias: str, *, nowait: bool = False) -> None:
@@ -124,15 +131,16 @@ def _flatten(found: Any, said_by: str, alias: str) -> Iterator[ObjectKey]:
         case Model():
             if found.pk is None:
                 raise _not_saved(type(found), said_by)
-            yield ObjectKey.of(found)
+            yield from ObjectKey.all_of(found)
         case QuerySet():
-            for pk in _pks(found.using(alias)):
-                yield ObjectKey.from_pk(found.model, pk)
+            yield from _keys(_unordered(found.using(alias)))
         case (type() as model, Iterable() as pks) if issubclass(model, Model) and not isinstance(
             pks, str | bytes
         ):
-            for pk in pks:
-                yield _key_from_pair(model, pk, said_by)
+            pks = list(pks)
+            yield from (_key_from_pair(model, pk, said_by) for pk in pks)
+            if parents_of(model):
+                yield from _keys(model._base_manager.using(alias).filter(pk__in=pks))
         case Iterable() if not isinstance(found, str | bytes):
             for each in found:
                 yield from _flatten(each, said_by, alias)
@@ -140,10 +148,10 @@ def _flatten(found: Any, said_by: str, alias: str) -> Iterator[ObjectKey]:
             raise _not_understood(found, said_by)
 
 
-def _pks(rows: QuerySet[Any]) -> Iterable[Any]:
-    if not (rows.query.is_sliced or rows.query.distinct_fields):
-        rows = rows.order_by()  # it is needed only where it decides which rows there are
-    return rows.values_list("pk", flat=True)
+def _unordered(rows: QuerySet[Any]) -> QuerySet[Any]:
+    if rows.query.is_sliced or rows.query.distinct_fields:
+        return rows  # the order decides which rows there are
+    return rows.order_by()
 
 
 def _key_from_pair(model: type[Model], pk: Any, said_by: str) -> ObjectKey:

@@ -14,6 +14,7 @@ from django.db.models import Model
 
 from powercrud_models import lifecycle
 from powercrud_models.context import Run, Steps, current_run, running
+from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import LeaseLost
 from powercrud_models.heartbeat import Heartbeat
@@ -37,7 +38,7 @@ def run_task(task_key: str) -> None:
         if item.model_class
     )
     try:
-        with Heartbeat(claim, run.live), running(run):
+        with Heartbeat(claim, run.live):
             for item in claim.items:
                 run.live.steps = Steps(item=item.pk)
                 _run_item(claim, item, run)
@@ -51,12 +52,16 @@ def _run_item(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
         obj, work = _load(item, claim.alias)
         run.fenced = work.options.atomic
         if work.options.atomic:
-            with transaction.atomic(using=claim.alias):
-                lifecycle.hold_fence(claim)
-                returned = call(run, obj, work)
-                lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
+            for attempt in attempts(claim.alias):
+                # the callbacks that follow the commit are no part of the run
+                with attempt, transaction.atomic(using=claim.alias):
+                    lifecycle.hold_fence(claim)
+                    with running(run):
+                        returned = call(run, obj, work)
+                    lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
         else:
-            returned = call(run, obj, work)
+            with running(run):
+                returned = call(run, obj, work)
             with transaction.atomic(using=claim.alias):
                 lifecycle.hold_fence(claim)
                 lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
@@ -122,7 +127,8 @@ def inline_run(obj: Model, works: Sequence[WorkDeclaration], alias: str) -> Iter
     with running(run):
         _lock(run, obj, works, alias)
         yield run
-    if launch is None:  # an error undoes them with the caller's savepoint
+    if launch is None and alias == lifecycle.tasks_alias():
+        # an error has undone them with the caller's savepoint
         get_store().release(run.owner, alias)
 
 

@@ -32,10 +32,14 @@ class ObjectKey(NamedTuple):
         >>> ObjectKey.of(Book(pk=3))
         ObjectKey(model='library.book', pk='3')
         """
+        return cls._of_row(type(obj), obj.pk)
+
+    @classmethod
+    def _of_row(cls, model: type[Model], pk: Any) -> ObjectKey:
         try:
-            return cls.from_pk(type(obj), obj.pk)
+            return cls.from_pk(model, pk)
         except (TypeError, ValueError, ValidationError):  # no key: Django says so when it saves
-            return cls(model_label(type(obj)), str(obj.pk))
+            return cls(model_label(model), str(pk))
 
     @classmethod
     def from_pk(cls, model: type[Model], pk: Any) -> ObjectKey:
@@ -53,6 +57,18 @@ class ObjectKey(NamedTuple):
         as_text = json.dumps([str(field.to_python(part)) for field, part in parts])
         return cls(model_label(model), as_text)
 
+    @classmethod
+    def all_of(cls, obj: Model) -> set[ObjectKey]:
+        """The key of a saved object, and of the rows of its parents: all that a save writes.
+
+        >>> ObjectKey.all_of(Play(pk=3))  # class Play(Book)
+        {ObjectKey(model='library.play', pk='3'), ObjectKey(model='library.book', pk='3')}
+        """
+        keys = {cls.of(obj)}
+        for parent, name in parents_of(type(obj)):
+            keys.add(cls._of_row(parent, getattr(obj, name)))
+        return keys
+
     @property
     def model_class(self) -> type[Model]:
         return apps.get_model(self.model)
@@ -67,6 +83,12 @@ def python_pk(model: type[Model], as_text: str) -> Any:
     """The primary key in the type that the model uses."""
     pk = model._meta.pk.to_python(as_text)
     return tuple(pk) if model._meta.is_composite_pk else pk
+
+
+@cache
+def parents_of(model: type[Model]) -> tuple[tuple[type[Model], str], ...]:
+    """The concrete parents of a model, each with the attribute that has its primary key."""
+    return tuple((parent, parent._meta.pk.attname) for parent in model._meta.get_parent_list())
 
 
 @cache

@@ -77,9 +77,19 @@ class TestDescendantsThatCameAfterTheLaunch:
             run_task(task.key)
             waits.append(wait_of(task))
         assert 0 < waits[0] < waits[1] < waits[2]
-        AsyncTask.objects.filter(pk=task.key).update(attempts=1000)
+        AsyncTask.objects.filter(pk=task.key).update(attempts=11)
         run_task(task.key)
         assert wait_of(task) == pytest.approx(300, abs=20)
+
+    def test_fail_it_when_it_never_gets_them(self, project: Project, task: AsyncTask) -> None:
+        """Two tasks may each hold what the other has come to need."""
+        Part(name="new", project=project).save()
+        AsyncTask.objects.filter(pk=task.key).update(attempts=12)
+        run_task(task.key)
+        task.refresh_from_db()
+        assert task.status == Status.FAILED
+        assert "is held by the task “tighten part" in task.error
+        assert not ObjectLock.objects.filter(task=task).exists()
 
     def test_cannot_be_found_where_their_method_raises(
         self, project: Project, task: AsyncTask, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +104,14 @@ class TestDescendantsThatCameAfterTheLaunch:
         assert task.status == Status.FAILED
         assert "ValueError: no neighbours here" in task.error
         assert not ObjectLock.objects.exists()
+
+
+def test_a_task_of_which_nothing_is_left_to_do_ends(task: AsyncTask) -> None:
+    task.items.all().delete()
+    run_task(task.key)
+    task.refresh_from_db()
+    assert task.is_finished
+    assert not ObjectLock.objects.exists()
 
 
 class TestFinish:

@@ -430,6 +430,20 @@ def test_a_template_starts_nothing(transactional_db, async_off, expression, show
     assert not AsyncTask.objects.exists()
 
 
+def test_a_template_starts_nothing_that_it_is_given_by_itself(db, async_off) -> None:
+    project = Project.objects.create(name="p")
+    before = Project.objects.values().get()
+    for method in (project.rebuild, project.rebuild.enqueue, project.save):
+        assert render("{{ method }}", method=method) == "[invalid]"
+    assert Project.objects.values().get() == before
+    assert not AsyncTask.objects.exists()
+
+
+def test_a_template_does_not_call_an_override_that_is_no_work(steps) -> None:
+    assert render("{{ memo.file }}", memo=Memo(pk=1)) == "[invalid]"
+    assert steps == []
+
+
 @isolate_apps("tests.kinds")
 def test_a_template_does_not_call_an_override_either() -> None:
     called = []

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Model
 
-from powercrud_models import ConflictError
+from powercrud_models import AsyncModelMixin, ConflictError
 from powercrud_models.models import AsyncTask
 from powercrud_models.tasks import run_task
 from powercrud_models.types import ObjectKey
-from tests.deliveries import held_by, rows, task_of
-from tests.kinds.models import Bolt, Crew, Member, Part, Project, Report
-from tests.stage import Stage, Stop
+from tests.deliveries import deliver, held_by, rows, task_of
+from tests.kinds.models import Badge, Bolt, Crew, Member, Part, Pin, Project, Report
+from tests.stage import Actor, Stage, Stop
 from tests.witness import Witness, assert_refused, locks, row
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queued")]
@@ -278,41 +278,51 @@ class TestWriteAgainstLaunch:
             assert row(key), f"{key} is locked and does not exist"
 
 
-class TestAMethodsDescendants:
-    """They are locked like those of a path."""
+@pytest.fixture
+def crew(db: None) -> Crew:
+    """A crew with one member; a method tells that the member is its descendant."""
+    (crew,) = Crew.objects.bulk_create([Crew(name="night")])
+    Member.objects.bulk_create([Member(name="as made", crew=crew)])
+    return crew
 
-    @pytest.fixture
-    def crew(self, db: None) -> Crew:
-        (crew,) = Crew.objects.bulk_create([Crew(name="night")])
-        Member.objects.bulk_create([Member(name="as made", crew=crew)])
-        return crew
 
-    def test_a_launch_waits_for_an_open_save(
-        self, crew: Crew, stage: Stage, witness: Witness
-    ) -> None:
-        open_ = stage.stop()
+def test_a_launch_waits_for_an_open_save_of_what_a_method_told(
+    crew: Crew, stage: Stage, witness: Witness
+) -> None:
+    open_ = stage.stop()
 
-        def write() -> None:
-            with transaction.atomic():
-                member = Member.objects.get()
-                member.name = "written"
-                member.save()
-                open_.wait_here()
+    def write() -> None:
+        with transaction.atomic():
+            member = Member.objects.get()
+            member.name = "written"
+            member.save()
+            open_.wait_here()
+
+    writer = stage.act(write, "writer")
+    open_.wait_until_reached()
+    launcher = stage.act(witness.watch(crew.save), "launcher")
+    launcher.wait_until_blocked()
+    open_.let_go()
+    writer.result()
+    launcher.result()
+    assert Member.objects.get().name == "written"
+    assert ObjectKey.of(Member.objects.get()) in held_by(task_of(crew).key)
+
+
+class TestWhatDjangoWritesWithADelete:
+    def delete_after_first_look(self, stage: Stage, obj: Model) -> tuple[Actor[object], Stop]:
+        looked = stage.stop()
+
+        def write() -> object:
+            with looked.at("after", LOOK):
+                return obj.delete()
 
         writer = stage.act(write, "writer")
-        open_.wait_until_reached()
-        launcher = stage.act(witness.watch(crew.save), "launcher")
-        launcher.wait_until_blocked()
-        open_.let_go()
-        writer.result()
-        launcher.result()
-        assert Member.objects.get().name == "written"
+        looked.wait_until_reached()
+        return writer, looked
 
-    def test_a_row_that_a_delete_would_set_to_null_is_guarded(
-        self, crew: Crew, witness: Witness
-    ) -> None:
-        member = Member.objects.get()
-        task = witness.watch(member.train.enqueue)()
+    def test_a_row_that_it_sets_to_null_is_guarded(self, crew: Crew, witness: Witness) -> None:
+        task = witness.watch(Member.objects.get().train.enqueue)()
 
         with transaction.atomic(), pytest.raises(ConflictError) as caught:
             crew.delete()
@@ -320,44 +330,49 @@ class TestAMethodsDescendants:
         assert_refused(caught.value, task)
         assert Crew.objects.get() == crew
 
-    def test_a_row_that_a_delete_would_set_to_null_is_looked_at_twice(
+    def test_a_row_that_it_sets_to_null_is_looked_at_twice(
         self, crew: Crew, stage: Stage, witness: Witness
     ) -> None:
-        member, looked = Member.objects.get(), stage.stop()
-
-        def write() -> None:
-            with looked.at("after", LOOK):
-                crew.delete()
-
-        writer = stage.act(write, "writer")
-        looked.wait_until_reached()
-        task = witness.watch(member.train.enqueue)()
+        writer, looked = self.delete_after_first_look(stage, crew)
+        task = witness.watch(Member.objects.get().train.enqueue)()
         looked.let_go()
         assert_refused(writer.error(), task)
 
-
-class TestDeleteAgainstANewRow:
     def test_a_child_that_came_after_the_first_look_is_not_deleted_while_it_is_held(
         self, made: Rows, stage: Stage, witness: Witness
     ) -> None:
-        looked = stage.stop()
-
-        def write() -> None:
-            with looked.at("after", LOOK):
-                made.get(Project).delete()
-
-        def add_part() -> AsyncTask:
-            part = Part(name="new", project_id=made.project)
-            part.save()
-            return task_of(part)
-
-        writer = stage.act(write, "writer")
-        looked.wait_until_reached()
-        task = witness.watch(add_part)()
+        new = Part(name="new", project_id=made.project)
+        writer, looked = self.delete_after_first_look(stage, made.get(Project))
+        witness.watch(new.save)()
         looked.let_go()
 
-        assert_refused(writer.error(), task)
+        assert_refused(writer.error(), task_of(new))
         assert Part.objects.count() == 2
+
+    @pytest.mark.parametrize("new", ["child", "grandchild"])
+    def test_nothing_new_comes_between_what_it_looked_at_and_what_it_deletes(
+        self, crew: Crew, stage: Stage, witness: Witness, new: str
+    ) -> None:
+        (member,) = Member.objects.all()
+        (badge,) = Badge.objects.bulk_create([Badge(member=member)])
+        witness.watch(Pin(badge=badge).save)()
+        deliver()
+        deleting, pin = stage.stop(), Pin(badge_id=badge.pk)
+        deleted: AsyncModelMixin = badge if new == "child" else member
+
+        def write() -> object:
+            with deleting.at("before", "DELETE FROM"):
+                return deleted.delete()
+
+        writer = stage.act(write, "writer")
+        deleting.wait_until_reached()
+        launcher = stage.act(witness.watch(pin.save), "launcher")
+        launcher.wait_until_blocked()
+        deleting.let_go()
+        writer.result()
+        assert isinstance(launcher.error(), IntegrityError)
+        assert not Pin.objects.exists()
+        assert not AsyncTask.objects.filter(status__in=AsyncTask.UNFINISHED).exists()
 
 
 class TestAWorkersOpenTransaction:

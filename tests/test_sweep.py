@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,7 @@ from tests.deliveries import (
     die,
     expire_lease,
     held_by,
+    lose_messages,
     make_overdue,
     messages,
     rows,
@@ -226,6 +228,21 @@ class TestATaskThatNobodyClaims:
         assert sweep()["sent"] == 1
         task.refresh_from_db()
         assert (task.status, task.attempts) == (Status.SUCCESS, 1)
+
+    def test_what_a_sweep_runs_does_not_sweep_in_turn(self, task: AsyncTask, settings: Any) -> None:
+        """Or each task of a long queue would run inside the one before it."""
+        for number in range(4):
+            Project.objects.create(name=f"tunnel {number}")
+        lose_messages()
+        keys = list(AsyncTask.objects.values_list("pk", flat=True))
+        for key in keys:
+            make_overdue(key)
+        settings.POWERCRUD_SETTINGS = {"ASYNC_ENABLED": True, "QUEUE": "immediate"}
+        depths: list[int] = []
+        Project.script = lambda project: depths.append(len(inspect.stack(0)))
+
+        assert sweep()["sent"] == len(keys) == len(depths)
+        assert len(set(depths)) == 1
 
 
 class TestTwoSweepsAtOnce:

@@ -25,6 +25,8 @@ logger = logging.getLogger("powercrud_models")
 
 MAX_RECOVERIES = 3
 """How many workers may die of one task before it is failed."""
+MAX_CONFLICTS = 12
+"""How often a task is put back because another holds a descendant that it did not have before."""
 MAX_BACKOFF_SECONDS = 300
 
 Status = AsyncTask.Status
@@ -42,10 +44,10 @@ def claim(task_key: str) -> Claim | None:
             return None
         task = AsyncTask.objects.using(alias).get(pk=task_key)
         _start_pulse(task, alias)
-        items = list(task.items.filter(status=TaskItem.Status.TODO).order_by("pk"))
+        items = list(_items(task, alias).filter(status=TaskItem.Status.TODO).order_by("pk"))
         taken = Claim(task=task, fence=task.fence, items=items, alias=alias)
         if not items:
-            finish(taken)
+            finish(taken, error="" if _items(task, alias).exists() else "It has no items.")
             return None
         if task.payload_version != AsyncTask.PAYLOAD_VERSION:
             finish(taken, error=_wrong_version(task))
@@ -55,7 +57,10 @@ def claim(task_key: str) -> Claim | None:
                 targets = _targets(items, alias)
                 get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
         except ConflictError as conflict:
-            _put_back(taken, reason=str(conflict))
+            if task.attempts > MAX_CONFLICTS:  # two tasks may each hold what the other needs
+                finish(taken, error=str(conflict))
+            else:
+                _put_back(taken, reason=str(conflict))
             return None
         except DatabaseError:
             raise
@@ -64,6 +69,11 @@ def claim(task_key: str) -> Claim | None:
             finish(taken, error=traceback.format_exc())
             return None
         return taken
+
+
+def _items(task: AsyncTask, alias: str) -> QuerySet[TaskItem]:
+    """Its items, from the database that is written to: a replica may lag behind."""
+    return TaskItem.objects.using(alias).filter(task_id=task.key)
 
 
 def claimable(alias: str) -> QuerySet[AsyncTask]:

@@ -36,7 +36,7 @@ def launch(targets: Sequence[Target], alias: str, *, queued: bool = True) -> str
     Raises ConflictError when another task holds one of the objects.
     """
     _refuse_other_database(targets, alias)
-    opened = open_launch(alias)
+    opened = _task_to_join(alias)
     task_key = opened.task_key if opened else new_key()
     keys = lock_rows(targets, alias, owner=task_key)
     if opened is None:
@@ -64,6 +64,22 @@ def launch(targets: Sequence[Target], alias: str, *, queued: bool = True) -> str
     if opened is None and queued:
         _send_on_commit(task_key, alias)
     return task_key
+
+
+def _task_to_join(alias: str) -> Launch | None:
+    """What this transaction has launched already, if no worker can have claimed it.
+
+    A savepoint that was rolled back by hand has undone the task and kept the callback; with
+    autocommit off a commit keeps it, too.
+    """
+    opened = open_launch(alias)
+    if opened is None:
+        return None
+    unclaimed = AsyncTask.objects.using(alias).filter(pk=opened.task_key, fence=0)
+    if unclaimed.select_for_update().values_list("pk", flat=True).first() is None:
+        opened.committed = True
+        return None
+    return opened
 
 
 def lock_rows(targets: Sequence[Target], alias: str, owner: str) -> set[ObjectKey]:

@@ -13,6 +13,7 @@ from django.db.models.base import ModelBase
 
 from powercrud_models import guard, lifecycle, runner
 from powercrud_models.context import Mode, current_run, decide
+from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import work_by_method, works_of
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.models import AsyncTask
@@ -68,11 +69,6 @@ class AsyncModelMixin(models.Model):
         alias = using or router.db_for_write(type(self), instance=self)
         said_by = self._said("save")
         update_fields = None if update_fields is None else frozenset(update_fields)
-        works = self._works_set_in_motion(update_fields)
-        nothing_to_decide = not works and skip_async is None
-        mode = Mode.INLINE if nothing_to_decide else decide(skip_async, said_by=said_by)
-        self.__dict__.pop("_async_task_key", None)
-        watched = guard.watched(self, alias)
         save_row = partial(
             super().save,
             force_insert=force_insert,
@@ -80,23 +76,32 @@ class AsyncModelMixin(models.Model):
             using=using,
             update_fields=update_fields,
         )
+        works = self._works_set_in_motion(update_fields)
+        nothing_to_decide = not works and skip_async is None
+        mode = Mode.INLINE if nothing_to_decide else decide(skip_async, said_by=said_by)
+        watched = guard.watched(self, alias)
+        self.__dict__.pop("_async_task_key", None)
         if update_fields == frozenset():
             save_row()
-            return
-        if not (works or watched or current_run()):
+        elif not (works or watched or current_run()):
             guard.refuse_broken_transaction(alias, said_by)
             save_row()
-            return
-        with guard.writing(watched, alias, said_by):
-            save_row()
-            if works and mode is Mode.QUEUED:
-                self._async_task_key = lifecycle.launch([(self, works)], alias)
-            elif works or current_run():
-                with runner.inline_run(self, works, alias) as run:
-                    for work in works:
-                        runner.call(run, self, work)
-            else:
-                guard.look(watched, alias)
+        else:
+            for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
+                with attempt, self._new_again_on_error(), guard.writing(watched, alias, said_by):
+                    save_row()
+                    self._start(works, mode, alias)
+
+    def _start(self, works: Sequence[WorkDeclaration], mode: Mode, alias: str) -> None:
+        """Queue what the save set in motion, or run it; without work, look for locks again."""
+        if works and mode is Mode.QUEUED:
+            self._async_task_key = lifecycle.launch([(self, works)], alias)
+        elif works or current_run():
+            with runner.inline_run(self, works, alias) as run:
+                for work in works:
+                    runner.call(run, self, work)
+        else:
+            guard.look(guard.watched(self, alias), alias)
 
     async def asave(
         self,
@@ -127,9 +132,12 @@ class AsyncModelMixin(models.Model):
         said_by = self._said("delete")
         guard.refuse_broken_transaction(alias, said_by)
         if not guard.watched(self, alias):
-            return super().delete(using=using, keep_parents=keep_parents)
-        keys = guard.taken_by_delete(self, alias, keep_parents)
-        with guard.writing(keys, alias, said_by):
+            with guard.writing((), alias, said_by):
+                return super().delete(using=using, keep_parents=keep_parents)
+        with guard.writing(guard.taken_by_delete(self, alias, keep_parents), alias, said_by):
+            guard.lock_row(self, alias)  # from here on nothing new can refer to it
+            keys = guard.taken_by_delete(self, alias, keep_parents)
+            guard.look(keys, alias)
             deleted = super().delete(using=using, keep_parents=keep_parents)
             guard.look(keys, alias)
         return deleted
@@ -152,7 +160,7 @@ class AsyncModelMixin(models.Model):
     def holder(self) -> AsyncTask | None:
         """The task that holds this object, or None."""
         alias = lifecycle.tasks_alias()
-        held = get_store().holders({ObjectKey.of(self)}, alias)
+        held = get_store().holders(ObjectKey.all_of(self), alias)
         return AsyncTask.objects.using(alias).filter(pk__in=held.values()).first()
 
     def _works_set_in_motion(self, update_fields: frozenset[str] | None) -> list[WorkDeclaration]:
@@ -162,7 +170,7 @@ class AsyncModelMixin(models.Model):
         """
         if update_fields == frozenset():
             return []
-        created = self._state.adding
+        created = self._state.adding or self.pk is None
         works = [work for work in works_of(type(self)).values() if work.starts_on(created)]
         run = current_run()
         if run is not None and works and self.pk is not None:
@@ -190,12 +198,13 @@ class AsyncModelMixin(models.Model):
         mode = decide(skip_async=False, said_by=said_by)
         work = work_by_method(type(self), method)
         assert work is not None, "the wrapper that calls this was found under the method's name"
-        alias = self._alias()
-        with self._locked_row(alias, f"{method}.enqueue"):
-            if mode is Mode.QUEUED:
-                task_key = lifecycle.launch([(self, [work])], alias)
-            else:
-                task_key = runner.run_recorded(self, work, alias)
+        alias, task_key = self._alias(), ""
+        for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
+            with attempt, self._locked_row(alias, f"{method}.enqueue"):
+                if mode is Mode.QUEUED:
+                    task_key = lifecycle.launch([(self, [work])], alias)
+                else:
+                    task_key = runner.run_recorded(self, work, alias)
         return AsyncTask.objects.using(alias).get(pk=task_key)
 
     @contextmanager
@@ -205,17 +214,22 @@ class AsyncModelMixin(models.Model):
         if self.pk is None:
             raise PowerCRUDError(f"{said_by}: save the object first, nobody else can see it yet.")
         with guard.writing(guard.watched(self, alias), alias, said_by):
-            row = type(self)._base_manager.using(alias).filter(pk=self.pk)
-            if row.select_for_update().values_list("pk", flat=True).first() is None:
+            if not guard.lock_row(self, alias):
                 raise PowerCRUDError(f"{said_by}: the object has been deleted.")
             yield
 
+    @contextmanager
+    def _new_again_on_error(self) -> Iterator[None]:
+        """Where the row of a new object is undone, the object is new again."""
+        adding = self._state.adding
+        try:
+            yield
+        except BaseException:
+            self._state.adding = adding
+            raise
+
     def _alias(self) -> str:
-        return self._state.db or router.db_for_write(type(self), instance=self)
+        return router.db_for_write(type(self), instance=self)
 
     def _said(self, method: str) -> str:
         return f"{type(self).__name__}.{method} of {self._meta.verbose_name} {self.pk}"
-
-
-for _writes in ("save", "asave", "delete", "adelete"):
-    getattr(AsyncModelMixin, _writes).alters_data = True  # a template shall not call it

@@ -38,7 +38,8 @@ AND (model, object_id) IN (SELECT wanted.model, wanted.object_id FROM {{wanted}}
 """
 WANTED = {
     "sqlite": """
-        (SELECT value ->> 0 AS model, value ->> 1 AS object_id FROM json_each(%s)) AS wanted
+        (SELECT json_extract(value, '$[0]') AS model, json_extract(value, '$[1]') AS object_id
+        FROM json_each(%s)) AS wanted
     """,
     "postgresql": "unnest(%s::text[], %s::text[]) AS wanted (model, object_id)",
 }

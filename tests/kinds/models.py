@@ -333,3 +333,23 @@ class Seat(AsyncModelMixin):
     def reserve(self) -> list[str]:
         """Return what is locked meanwhile."""
         return [str(lock) for lock in self.holder.locks.all()]
+
+
+class Badge(AsyncModelMixin):
+    """Between a member and its pins: it declares no work."""
+
+    member = models.ForeignKey(Member, on_delete=models.CASCADE, related_name="+")
+
+    def __str__(self) -> str:
+        return f"badge {self.pk}"
+
+
+class Pin(AsyncModelMixin):
+    badge = models.ForeignKey(Badge, on_delete=models.CASCADE, related_name="+")
+
+    def __str__(self) -> str:
+        return f"pin {self.pk}"
+
+    @async_save
+    def polish(self) -> None:
+        """It locks its object alone."""
