@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
-from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
@@ -17,48 +15,9 @@ from django.utils import timezone
 from powercrud_models.clock import DatabaseClock
 from powercrud_models.context import current_run
 from powercrud_models.exceptions import PowerCRUDError, TaskFailed
+from powercrud_models.fields import KeyField, new_key
 from powercrud_models.launches import open_launch
-
-
-def new_key() -> str:
-    """A key for a task, or for a run that has none."""
-    return uuid.uuid4().hex
-
-
-class KeyField(models.CharField):  # type: ignore[type-arg]
-    """Text that is a key: equal only when it is the same, to the last blank and capital."""
-
-    def db_parameters(self, connection: Any) -> Any:
-        parameters = super().db_parameters(connection)
-        if connection.vendor == "mysql":  # its default says that 'abc' = 'ABC '
-            parameters["collation"] = "utf8mb4_nopad_bin"
-        return parameters
-
-
-@dataclass(frozen=True)
-class TaskProgress:
-    """How far a task has come."""
-
-    items_done: int
-    """Items that have ended, in whatever way."""
-    items_total: int
-    current: int
-    """Steps of the current item's ``progress()`` loop."""
-    total: int | None
-    """All steps of that loop; None when unknown."""
-    pulse_age: float | None
-    """Seconds since the last sign of life; None when no worker has taken the task yet."""
-
-    @property
-    def fraction(self) -> float:
-        """From 0.0 to 1.0; 1.0 only when every item has ended."""
-        inner = min(self.current / self.total, 0.999) if self.total else 0.0
-        done = self.items_done + (inner if self.items_done < self.items_total else 0.0)
-        return done / self.items_total if self.items_total else 0.0
-
-    def __str__(self) -> str:
-        percent = int(self.fraction * 100)  # rounded up it could say 100% too early
-        return f"{self.items_done} of {self.items_total} done, {percent}%"
+from powercrud_models.types import TaskProgress
 
 
 class AsyncTask(models.Model):

@@ -17,9 +17,10 @@ from powercrud_models.context import Run, Steps, current_run, running
 from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import LeaseLost
+from powercrud_models.fields import new_key
 from powercrud_models.heartbeat import Heartbeat
 from powercrud_models.launches import open_launch
-from powercrud_models.models import TaskItem, new_key
+from powercrud_models.models import TaskItem
 from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, WorkDeclaration, model_label, python_pk
 

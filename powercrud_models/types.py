@@ -136,3 +136,29 @@ class WorkDeclaration:
     def starts_on(self, created: bool) -> bool:
         """Whether a save that creates (or else updates) the row sets this work in motion."""
         return self.options.on == "save" or self.options.on == ("create" if created else "update")
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """How far a task has come."""
+
+    items_done: int
+    """Items that have ended, in whatever way."""
+    items_total: int
+    current: int
+    """Steps of the current item's ``progress()`` loop."""
+    total: int | None
+    """All steps of that loop; None when unknown."""
+    pulse_age: float | None
+    """Seconds since the last sign of life; None when no worker has taken the task yet."""
+
+    @property
+    def fraction(self) -> float:
+        """From 0.0 to 1.0; 1.0 only when every item has ended."""
+        inner = min(self.current / self.total, 0.999) if self.total else 0.0
+        done = self.items_done + (inner if self.items_done < self.items_total else 0.0)
+        return done / self.items_total if self.items_total else 0.0
+
+    def __str__(self) -> str:
+        percent = int(self.fraction * 100)  # rounded up it could say 100% too early
+        return f"{self.items_done} of {self.items_total} done, {percent}%"

@@ -11,7 +11,8 @@ from django.db import transaction
 from powercrud_models import progress
 from powercrud_models.context import Steps, current_run
 from powercrud_models.lifecycle import claim, renew
-from powercrud_models.models import AsyncTask, ObjectLock, TaskProgress, TaskPulse
+from powercrud_models.models import AsyncTask, ObjectLock, TaskPulse
+from powercrud_models.types import TaskProgress
 from tests.kinds.models import Part, Project
 
 

@@ -11,8 +11,9 @@ from powercrud_models.clock import clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.context import current_user
 from powercrud_models.exceptions import PowerCRUDError
+from powercrud_models.fields import new_key
 from powercrud_models.launches import Launch, open_launch, register
-from powercrud_models.models import AsyncTask, TaskItem, new_key
+from powercrud_models.models import AsyncTask, TaskItem
 from powercrud_models.queues import get_queue
 from powercrud_models.resolution import RowsBusy, Target, keys_of, locked_keys
 from powercrud_models.stores import get_store, refuse_others

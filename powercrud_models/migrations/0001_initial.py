@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import powercrud_models.clock
-import powercrud_models.models
+import powercrud_models.fields
 
 
 class Migration(migrations.Migration):
@@ -22,8 +22,8 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "key",
-                    powercrud_models.models.KeyField(
-                        default=powercrud_models.models.new_key,
+                    powercrud_models.fields.KeyField(
+                        default=powercrud_models.fields.new_key,
                         editable=False,
                         max_length=100,
                         primary_key=True,
@@ -115,8 +115,8 @@ class Migration(migrations.Migration):
                         serialize=False,
                     ),
                 ),
-                ("model", powercrud_models.models.KeyField(max_length=200)),
-                ("object_id", powercrud_models.models.KeyField(max_length=255)),
+                ("model", powercrud_models.fields.KeyField(max_length=200)),
+                ("object_id", powercrud_models.fields.KeyField(max_length=255)),
                 ("since", models.DateTimeField(db_default=powercrud_models.clock.DatabaseClock())),
                 (
                     "task",
@@ -138,9 +138,9 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("model", powercrud_models.models.KeyField(max_length=200)),
-                ("object_id", powercrud_models.models.KeyField(max_length=255)),
-                ("work", powercrud_models.models.KeyField(max_length=100)),
+                ("model", powercrud_models.fields.KeyField(max_length=200)),
+                ("object_id", powercrud_models.fields.KeyField(max_length=255)),
+                ("work", powercrud_models.fields.KeyField(max_length=100)),
                 (
                     "status",
                     models.CharField(
