@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.queues import async_enabled
-from powercrud_models.types import ObjectKey, WorkDeclaration
+from powercrud_models.types import ObjectKey, Said, WorkDeclaration
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -59,8 +59,8 @@ class Run:
     """Its claim on a task; None for an inline run that has no task."""
     fenced: bool = True
     """Whether the open transaction already holds the task's fence (or there is no task)."""
-    started: set[tuple[ObjectKey, str]] = field(default_factory=set)
-    """Every work of this run on every object: its items, and what saves set in motion."""
+    planned: set[tuple[ObjectKey, str]] = field(default_factory=set)
+    """Works, each on its object, that this run does anyway: its items, and those of open saves."""
     active: list[tuple[ObjectKey, str]] = field(default_factory=list)
     """The works that are being called right now, the innermost last."""
     live: LiveProgress = field(default_factory=LiveProgress)
@@ -72,6 +72,24 @@ class Run:
     def is_calling(self, obj: Model, work: WorkDeclaration) -> bool:
         """Whether this work of this object is being called right now."""
         return bool(self.active) and (ObjectKey.of(obj), work.name) in self.active
+
+    @contextmanager
+    def planning(self, obj: Model, works: Sequence[WorkDeclaration]) -> Iterator[None]:
+        """These works of the object are done in the block: a save of it starts them no more."""
+        new = {(ObjectKey.of(obj), work.name) for work in works} - self.planned
+        self.planned |= new
+        try:
+            yield
+        finally:
+            self.planned -= new
+
+    def starts(self, key: ObjectKey, work: WorkDeclaration) -> bool:
+        """Whether a save of the object sets this work in motion.
+
+        Work that saves its own object starts neither itself again, nor what the run does anyway.
+        """
+        step = (key, work.name)
+        return not self.is_at_work_on(key) or step not in self.planned.union(self.active)
 
     def is_at_work_on(self, key: ObjectKey) -> bool:
         """Whether a work of this object is being called right now."""
@@ -90,7 +108,7 @@ _inline: ContextVar[bool] = ContextVar("powercrud_inline", default=False)
 _user: ContextVar[Any] = ContextVar("powercrud_user", default=None)
 
 
-def decide(skip_async: bool | None, *, said_by: str) -> Mode:
+def decide(skip_async: bool | None, *, said_by: Said) -> Mode:
     """Whether work runs inline or is queued: the one place that decides it.
 
     Raises TypeError for any other ``skip_async``, and PowerCRUDError when a task is to queue

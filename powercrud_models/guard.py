@@ -16,8 +16,9 @@ from powercrud_models.conf import get_conf
 from powercrud_models.context import Run, current_run
 from powercrud_models.exceptions import ConflictError
 from powercrud_models.launches import open_launch
+from powercrud_models.resolution import lock_rows_of
 from powercrud_models.stores import get_store, refuse_others
-from powercrud_models.types import ObjectKey
+from powercrud_models.types import ObjectKey, Said
 
 IN_ERROR = 3
 """What PostgreSQL's drivers call the state of a transaction that can only be rolled back."""
@@ -30,7 +31,7 @@ def watched(obj: Model, alias: str) -> set[ObjectKey]:
     return ObjectKey.all_of(obj)
 
 
-def refuse_broken_transaction(alias: str, said_by: str) -> None:
+def refuse_broken_transaction(alias: str, said_by: Said) -> None:
     """Raise TransactionManagementError where Django or the database would, but say of what."""
     connection = connections[alias]
     broken = connection.needs_rollback
@@ -45,7 +46,7 @@ def refuse_broken_transaction(alias: str, said_by: str) -> None:
 
 
 @contextmanager
-def writing(keys: Collection[ObjectKey], alias: str, said_by: str) -> Iterator[None]:
+def writing(keys: Collection[ObjectKey], alias: str, said_by: Said) -> Iterator[None]:
     """Look for locks, then open the transaction of the write.
 
     The first look refuses at once what would otherwise wait for the holder's transaction and
@@ -98,6 +99,19 @@ def lock_row(obj: Model, alias: str) -> bool:
     """Lock the object's row until the transaction ends; False when there is none."""
     row = type(obj)._base_manager.using(alias).filter(pk=obj.pk)
     return row.select_for_update().values_list("pk", flat=True).first() is not None
+
+
+def locked_for_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectKey]:
+    """The keys of all that deleting the object would delete, with their rows locked.
+
+    Nothing new can refer to a row that is locked: what has come in the meantime is locked, too,
+    until nothing more comes.
+    """
+    locked: set[ObjectKey] = set()
+    while new := taken_by_delete(obj, alias, keep_parents) - locked:
+        lock_rows_of(new, alias)
+        locked |= new
+    return locked
 
 
 def taken_by_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectKey]:

@@ -140,6 +140,8 @@ class AsyncTask(models.Model):
         values = [item.value for item in self._items().order_by("pk")]
         return values[0] if len(values) == 1 else values
 
+    result.alters_data = True  # type: ignore[attr-defined]  # a page shall not wait for a task
+
     def _refuse_endless_wait(self) -> None:
         connection = connections[self._state.db or DEFAULT_DB_ALIAS]
         run, launch = current_run(), open_launch(connection.alias)

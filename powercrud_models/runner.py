@@ -33,7 +33,7 @@ def run_task(task_key: str) -> None:
     if claim is None:
         return
     run = Run(owner=task_key, claim=claim)
-    run.started.update(
+    run.planned.update(
         (ObjectKey(model_label(item.model_class), item.object_id), item.work)
         for item in claim.items
         if item.model_class
@@ -60,6 +60,8 @@ def _run_item(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
                     with running(run):
                         returned = call(run, obj, work)
                     lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
+                if attempt.is_to_be_repeated:  # what it did to the object is undone
+                    obj, work = _load(item, claim.alias)
         else:
             with running(run):
                 returned = call(run, obj, work)
@@ -102,7 +104,6 @@ def call(
 ) -> Any:
     """Call the work as part of this run."""
     step = (ObjectKey.of(obj), work.name)
-    run.started.add(step)
     run.active.append(step)
     try:
         return getattr(obj, work.method)(*args, **(kwargs or {}))
@@ -122,10 +123,11 @@ def inline_run(obj: Model, works: Sequence[WorkDeclaration], alias: str) -> Iter
     run, launch = current_run(), open_launch(alias)
     if run is not None:
         _lock(run, obj, works, alias)
-        yield run
+        with run.planning(obj, works):
+            yield run
         return
     run = Run(owner=launch.task_key if launch else new_key())
-    with running(run):
+    with running(run), run.planning(obj, works):
         _lock(run, obj, works, alias)
         yield run
     if launch is None and alias == lifecycle.tasks_alias():

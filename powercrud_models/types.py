@@ -99,6 +99,21 @@ def model_label(model: type[Model]) -> str:
     return concrete._meta.label_lower
 
 
+class Said(NamedTuple):
+    """Who speaks in an error message; put into words only when there is one.
+
+    >>> str(Said(book, "save"))
+    'Book.save of book 3'
+    """
+
+    obj: Model
+    method: str
+
+    def __str__(self) -> str:
+        obj, method = self
+        return f"{type(obj).__name__}.{method} of {obj._meta.verbose_name} {obj.pk}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkOptions:
     """What ``@async_save`` and ``@async_method`` were given."""

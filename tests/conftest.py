@@ -8,7 +8,7 @@ import pytest
 
 from powercrud_models.models import AsyncTask
 from tests.deliveries import lose_messages, task_of
-from tests.kinds.models import Crew, Part, Project
+from tests.kinds.models import Clock, Crew, Part, Project
 from tests.stage import Stage
 from tests.witness import Witness
 
@@ -38,6 +38,7 @@ def _no_script() -> Iterator[None]:
     yield
     Project.script = None
     Crew.script = None
+    Clock.script = None
 
 
 @pytest.fixture

@@ -18,3 +18,12 @@ if os.environ["SAMPLE_ENGINE"] == "sqlite":
     DATABASES["default"]["TEST"] = {"NAME": _folder / f"powercrud_models_{os.getpid()}.sqlite3"}
 else:
     DATABASES["default"]["TEST"] = {"NAME": f"test_powercrud_models_{os.getpid()}"}
+
+# A second database, for the tests that ask for it: it has the tables of `tests.kinds` only.
+_other = Path(tempfile.gettempdir()) / f"powercrud_models_{os.getpid()}_other.sqlite3"
+DATABASES["other"] = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": _other,
+    "TEST": {"NAME": _other},
+}
+DATABASE_ROUTERS = ["tests.databases.OtherHasKindsOnly"]

@@ -18,7 +18,7 @@ from powercrud_models.declarations import work_by_method, works_of
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.models import AsyncTask
 from powercrud_models.stores import get_store
-from powercrud_models.types import ObjectKey, WorkDeclaration
+from powercrud_models.types import ObjectKey, Said, WorkDeclaration, parents_of
 
 
 class AsyncModelMixin(models.Model):
@@ -67,7 +67,7 @@ class AsyncModelMixin(models.Model):
         'pending'
         """
         alias = using or router.db_for_write(type(self), instance=self)
-        said_by = self._said("save")
+        said_by = Said(self, "save")
         update_fields = None if update_fields is None else frozenset(update_fields)
         save_row = partial(
             super().save,
@@ -90,9 +90,11 @@ class AsyncModelMixin(models.Model):
             for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
                 with attempt, self._new_again_on_error(), guard.writing(watched, alias, said_by):
                     save_row()
-                    self._start(works, mode, alias)
+                    self._start(works, mode, watched, alias)
 
-    def _start(self, works: Sequence[WorkDeclaration], mode: Mode, alias: str) -> None:
+    def _start(
+        self, works: Sequence[WorkDeclaration], mode: Mode, watched: set[ObjectKey], alias: str
+    ) -> None:
         """Queue what the save set in motion, or run it; without work, look for locks again."""
         if works and mode is Mode.QUEUED:
             self._async_task_key = lifecycle.launch([(self, works)], alias)
@@ -101,7 +103,7 @@ class AsyncModelMixin(models.Model):
                 for work in works:
                     runner.call(run, self, work)
         else:
-            guard.look(guard.watched(self, alias), alias)
+            guard.look(watched, alias)
 
     async def asave(
         self,
@@ -129,14 +131,13 @@ class AsyncModelMixin(models.Model):
         Raises ConflictError, and deletes nothing, when another task holds one of them.
         """
         alias = using or router.db_for_write(type(self), instance=self)
-        said_by = self._said("delete")
+        said_by = Said(self, "delete")
         guard.refuse_broken_transaction(alias, said_by)
         if not guard.watched(self, alias):
             with guard.writing((), alias, said_by):
                 return super().delete(using=using, keep_parents=keep_parents)
         with guard.writing(guard.taken_by_delete(self, alias, keep_parents), alias, said_by):
-            guard.lock_row(self, alias)  # from here on nothing new can refer to it
-            keys = guard.taken_by_delete(self, alias, keep_parents)
+            keys = guard.locked_for_delete(self, alias, keep_parents)
             guard.look(keys, alias)
             deleted = super().delete(using=using, keep_parents=keep_parents)
             guard.look(keys, alias)
@@ -164,10 +165,7 @@ class AsyncModelMixin(models.Model):
         return AsyncTask.objects.using(alias).filter(pk__in=held.values()).first()
 
     def _works_set_in_motion(self, update_fields: frozenset[str] | None) -> list[WorkDeclaration]:
-        """The works that this save starts.
-
-        Work that saves its own object does not start itself again, nor what its run does anyway.
-        """
+        """The works that this save starts."""
         if update_fields == frozenset():
             return []
         created = self._state.adding or self.pk is None
@@ -175,8 +173,7 @@ class AsyncModelMixin(models.Model):
         run = current_run()
         if run is not None and works and self.pk is not None:
             key = ObjectKey.of(self)
-            if run.is_at_work_on(key):
-                works = [work for work in works if (key, work.name) not in run.started]
+            works = [work for work in works if run.starts(key, work)]
         return works
 
     def _run_work(self, method: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
@@ -194,7 +191,7 @@ class AsyncModelMixin(models.Model):
 
     def _enqueue_work(self, method: str) -> AsyncTask:
         """What ``book.recount.enqueue()`` does: queue this work alone."""
-        said_by = self._said(f"{method}.enqueue")
+        said_by = Said(self, f"{method}.enqueue")
         mode = decide(skip_async=False, said_by=said_by)
         work = work_by_method(type(self), method)
         assert work is not None, "the wrapper that calls this was found under the method's name"
@@ -210,7 +207,7 @@ class AsyncModelMixin(models.Model):
     @contextmanager
     def _locked_row(self, alias: str, method: str) -> Iterator[None]:
         """Lock this object's row, as a save would: work is asked for without one."""
-        said_by = self._said(method)
+        said_by = Said(self, method)
         if self.pk is None:
             raise PowerCRUDError(f"{said_by}: save the object first, nobody else can see it yet.")
         with guard.writing(guard.watched(self, alias), alias, said_by):
@@ -220,16 +217,18 @@ class AsyncModelMixin(models.Model):
 
     @contextmanager
     def _new_again_on_error(self) -> Iterator[None]:
-        """Where the row of a new object is undone, the object is new again."""
+        """Where the row of a new object is undone, the object is new again: it has no key."""
         adding = self._state.adding
+        names = [field.attname for field in self._meta.pk_fields]
+        names += [name for _, name in parents_of(type(self))]
+        keys = {name: getattr(self, name) for name in names}
         try:
             yield
         except BaseException:
             self._state.adding = adding
+            for name, key in keys.items():
+                setattr(self, name, key)
             raise
 
     def _alias(self) -> str:
         return router.db_for_write(type(self), instance=self)
-
-    def _said(self, method: str) -> str:
-        return f"{type(self).__name__}.{method} of {self._meta.verbose_name} {self.pk}"

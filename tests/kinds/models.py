@@ -353,3 +353,22 @@ class Pin(AsyncModelMixin):
     @async_save
     def polish(self) -> None:
         """It locks its object alone."""
+
+
+class Clock(AsyncModelMixin):
+    """One work runs after each save; the other, which a test gives to ``script``, when asked."""
+
+    strikes = models.IntegerField(default=0)
+
+    script: ClassVar[Callable[[Clock], object] | None] = None
+
+    def __str__(self) -> str:
+        return f"clock {self.pk}"
+
+    @async_save
+    def strike(self) -> None:
+        Clock.objects.filter(pk=self.pk).update(strikes=F("strikes") + 1)
+
+    @async_method
+    def wind(self) -> object:
+        return Clock.script(self) if Clock.script else None
