@@ -107,6 +107,8 @@ def locked_for_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectK
     Nothing new can refer to a row that is locked: what has come in the meantime is locked, too,
     until nothing more comes.
     """
+    if lifecycle.has_one_writer(alias):
+        return taken_by_delete(obj, alias, keep_parents)
     locked: set[ObjectKey] = set()
     while new := taken_by_delete(obj, alias, keep_parents) - locked:
         lock_rows_of(new, alias)

@@ -11,7 +11,7 @@ from types import TracebackType
 from django.db import Error, OperationalError, connections
 
 from powercrud_models.conf import get_conf
-from powercrud_models.context import LiveProgress
+from powercrud_models.context import LiveProgress, Steps
 from powercrud_models.lifecycle import Claim, has_one_writer, renew
 
 logger = logging.getLogger("powercrud_models")
@@ -34,6 +34,7 @@ class Heartbeat:
         self._claim = claim
         self._live = live
         self._turn = time.monotonic()
+        self._telling = threading.Lock()  # or the thread, when its turn comes, tells old news
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._beat, name=f"heartbeat {claim.task.key}", daemon=True
@@ -63,7 +64,8 @@ class Heartbeat:
             return
         if connections[self._claim.alias].in_atomic_block:
             return
-        with suppress(OperationalError):  # another writer has had the turn, and keeps it for long
+        # another writer may have the turn, and keep it for long
+        with self._telling, suppress(OperationalError):
             renew(self._claim, self._live.steps)
         time.sleep(PAUSE_SECONDS)
         self._turn = time.monotonic()
@@ -73,16 +75,18 @@ class Heartbeat:
         beaten = time.monotonic()
         try:
             while not self._stop.wait(PROGRESS_SECONDS):
-                live = self._live.steps
                 overdue = time.monotonic() - beaten >= get_conf().HEARTBEAT_SECONDS
-                if live == shown and not overdue:
+                if self._live.steps == shown and not overdue:
                     continue
                 try:
-                    renew(self._claim, live)
+                    with self._telling:
+                        shown = self._live.steps
+                        renew(self._claim, shown)
                 except Error as error:  # SQLite's one writer is busy, or the connection was lost
                     logger.info("No sign of life of %s: %s", self._claim.task.key, error)
                     connections[self._claim.alias].close()  # the next beat opens another
+                    shown = Steps()
                 else:
-                    shown, beaten = live, time.monotonic()
+                    beaten = time.monotonic()
         finally:
             connections[self._claim.alias].close()

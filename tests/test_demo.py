@@ -113,8 +113,8 @@ def test_it_does_the_same_inline(tmp_path):
         ("Start a qcluster", signal.SIGINT),
         ("Save “", signal.SIGINT),
         ("Save every play", signal.SIGINT),
-        ("1 of 2 done", signal.SIGINT),
-        ("in_progress", signal.SIGTERM),
+        ("of 2 done", signal.SIGINT),
+        ("of 1 done", signal.SIGTERM),
     ],
 )
 def test_an_interrupt_leaves_no_process_and_no_lock(tmp_path, when, sent):
