@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -60,6 +60,23 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: Said) -> Iterator[
             yield
     except ConflictError:
         if not connections[alias].in_atomic_block:
+            lifecycle.sweep(thorough=False)  # the holder may be dead
+        raise
+
+
+def write(
+    save_row: Callable[[], None], keys: Collection[ObjectKey], alias: str, said_by: Said
+) -> None:
+    """The same around a write that sets nothing in motion, outside of any run: the hot path."""
+    connection = connections[alias]
+    refuse_broken_transaction(alias, said_by)
+    try:
+        look(keys, alias)
+        with transaction.atomic(using=alias):
+            save_row()
+            look(keys, alias)
+    except ConflictError:
+        if not connection.in_atomic_block:
             lifecycle.sweep(thorough=False)  # the holder may be dead
         raise
 

@@ -86,6 +86,8 @@ class AsyncModelMixin(models.Model):
         elif not (works or watched or current_run()):
             guard.refuse_broken_transaction(alias, said_by)
             save_row()
+        elif not (works or self._state.adding or current_run()):
+            guard.write(save_row, watched, alias, said_by)
         else:
             for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
                 with attempt, self._new_again_on_error(), guard.writing(watched, alias, said_by):
