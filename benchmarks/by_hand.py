@@ -1,4 +1,4 @@
-"""The floor for a launch: the same statements, as a careful developer would write them by hand.
+"""The floors: the same statements, as a careful developer would write them by hand.
 
 Nothing is looked up, built or checked here that one of them does not need.
 """
@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Model
 from django_q.tasks import async_task
 
-from benchmarks.shop.models import Catalogue, Page
+from benchmarks.shop.models import Catalogue, GuardedArticle, Page
 
 NOW, IN_A_MINUTE = {
     "sqlite": (
@@ -28,7 +28,7 @@ NOWAIT = connection.features.has_select_for_update_nowait
 """Whether a locked row is refused at once: an error, which needs a savepoint around it."""
 
 HOLDER = """
-SELECT task_id FROM powercrud_models_objectlock WHERE model = 'shop.catalogue' AND object_id = %s
+SELECT task_id FROM powercrud_models_objectlock WHERE model = %s AND object_id = %s
 """
 SAVE = "UPDATE shop_catalogue SET title = %s WHERE id = %s"
 PAGES = f"""
@@ -75,6 +75,20 @@ INSERT INTO django_q_ormq (key, payload, lock) VALUES ('benchmark', %s, {NOW}) R
 PAYLOAD = "a message is about as long as this text " * 14
 
 
+def guarded_save(article: GuardedArticle) -> None:
+    """Look, write, look again."""
+    _look(article)
+    with transaction.atomic():
+        Model.save(article)  # past the mixin
+        _look(article)
+
+
+def _look(article: GuardedArticle) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(HOLDER, ["shop.guardedarticle", str(article.pk)])
+        assert not cursor.fetchall()
+
+
 def launch(catalogue: Catalogue) -> None:
     """The developer's own models by the ORM, django-q2 by its function, the rest in SQL."""
 
@@ -118,7 +132,7 @@ def _launch(
 ) -> None:
     key, pk = uuid.uuid4().hex, str(catalogue.pk)
     with connection.cursor() as cursor:
-        cursor.execute(HOLDER, [pk])
+        cursor.execute(HOLDER, ["shop.catalogue", pk])
         assert not cursor.fetchall()
         with transaction.atomic():
             save(cursor)

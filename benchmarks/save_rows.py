@@ -49,20 +49,22 @@ def _saves(rounds: int) -> Iterator[Row]:
         article.stock += 1
         article.save()
 
-    def compare(database: str, *, guard: bool) -> Row:
-        with override_settings(POWERCRUD_SETTINGS={"ASYNC_ENABLED": True, "GUARD_WRITES": guard}):
-            compared = in_turn(
-                partial(save, plain), partial(save, guarded), rounds=rounds, calls=SAVES_IN_A_BATCH
-            )
-        what = f"save(), nothing to queue, guard {'on' if guard else 'off'} / plain save()"
-        return Row(what, database, compared, *(GUARD_ON if guard else GUARD_OFF))
+    def save_by_hand() -> None:
+        guarded.stock += 1
+        by_hand.guarded_save(guarded)
 
-    yield compare(NAME, guard=True)
-    if connection.vendor == "sqlite":
-        _synchronous("FULL")
-        yield compare(f"{NAME}, FULL", guard=True)
-        _synchronous("NORMAL")
-    yield compare(NAME, guard=False)
+    compare = partial(in_turn, ours=partial(save, guarded), rounds=rounds, calls=SAVES_IN_A_BATCH)
+    what = "save(), nothing to queue, guard"
+    with override_settings(POWERCRUD_SETTINGS={"ASYNC_ENABLED": True, "GUARD_WRITES": True}):
+        yield Row(f"{what} on / plain save()", NAME, compare(partial(save, plain)), *GUARD_ON)
+        if connection.vendor == "sqlite":
+            _synchronous("FULL")
+            durable = compare(partial(save, plain))
+            yield Row(f"{what} on / plain save()", f"{NAME}, FULL", durable, *GUARD_ON)
+            _synchronous("NORMAL")
+        yield Row(f"{what} on / the same by hand", NAME, compare(save_by_hand))
+    with override_settings(POWERCRUD_SETTINGS={"ASYNC_ENABLED": True, "GUARD_WRITES": False}):
+        yield Row(f"{what} off / plain save()", NAME, compare(partial(save, plain)), *GUARD_OFF)
 
 
 def _synchronous(mode: str) -> None:

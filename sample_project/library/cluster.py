@@ -27,6 +27,10 @@ class Cluster:
         self._log = tempfile.NamedTemporaryFile(  # it lives as long as the cluster
             prefix="qcluster-", suffix=".log"
         )
+        held: list[int] = []  # an interrupt inside Popen would leave a child that nobody knows
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        for each in handlers:
+            signal.signal(each, lambda number, _: held.append(number))
         self._process = subprocess.Popen(
             [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "qcluster"],
             stdin=subprocess.DEVNULL,
@@ -34,6 +38,14 @@ class Cluster:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        try:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+            if held:
+                raise KeyboardInterrupt
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
@@ -42,6 +54,9 @@ class Cluster:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         try:
             self._process.terminate()
             self._process.wait(STOP_SECONDS)
