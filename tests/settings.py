@@ -12,15 +12,17 @@ from config.settings import DATABASES, INSTALLED_APPS
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.kinds"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
+# Files, not memory: threads and processes of the tests open connections of their own. The folder
+# goes with the process.
+_folder = tempfile.TemporaryDirectory(prefix="powercrud_models_")
+
 if os.environ["SAMPLE_ENGINE"] == "sqlite":
-    # A file, not memory: threads and processes of the tests open connections of their own.
-    _folder = Path(tempfile.gettempdir())
-    DATABASES["default"]["TEST"] = {"NAME": _folder / f"powercrud_models_{os.getpid()}.sqlite3"}
+    DATABASES["default"]["TEST"] = {"NAME": Path(_folder.name) / "default.sqlite3"}
 else:
     DATABASES["default"]["TEST"] = {"NAME": f"test_powercrud_models_{os.getpid()}"}
 
 # A second database, for the tests that ask for it: it has the tables of `tests.kinds` only.
-_other = Path(tempfile.gettempdir()) / f"powercrud_models_{os.getpid()}_other.sqlite3"
+_other = Path(_folder.name) / "other.sqlite3"
 DATABASES["other"] = {
     "ENGINE": "django.db.backends.sqlite3",
     "NAME": _other,
