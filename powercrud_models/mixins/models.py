@@ -226,7 +226,7 @@ class AsyncModelMixin(models.Model):
         keys = {name: getattr(self, name) for name in names}
         try:
             yield
-        except BaseException:
+        except BaseException:  # whatever it is, it is raised again
             self._state.adding = adding
             for name, key in keys.items():
                 setattr(self, name, key)
