@@ -60,7 +60,7 @@ def _saves(rounds: int) -> Iterator[Row]:
         if connection.vendor == "sqlite":
             _synchronous("NORMAL")
             quick = compare(partial(save, plain))
-            yield Row(f"{what} on / plain save()", f"{NAME}, NORMAL", quick)
+            yield Row(f"{what} on / plain save()", f"{NAME}, NORMAL", quick, *GUARD_ON)
             _synchronous("FULL")
         yield Row(f"{what} on / the same by hand", NAME, compare(save_by_hand))
     with override_settings(POWERCRUD_SETTINGS={"ASYNC_ENABLED": True, "GUARD_WRITES": False}):

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+import psycopg
 import pytest
+from django.conf import settings as django_settings
 
 from powercrud_models.models import AsyncTask
 from tests.deliveries import lose_messages, task_of
 from tests.kinds.models import Clock, Crew, Part, Project
 from tests.stage import Stage
 from tests.witness import Witness
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without the server that TEST_DATABASE asks for, skip; with REQUIRE_SERVICES=1, fail."""
+    if os.environ.get("TEST_DATABASE") != "postgresql" or os.environ.get("REQUIRE_SERVICES") == "1":
+        return
+    server = django_settings.DATABASES["default"]
+    try:
+        psycopg.connect(
+            host=server["HOST"],
+            port=server["PORT"] or None,
+            user=server["USER"],
+            password=server["PASSWORD"] or None,
+            dbname="postgres",
+            connect_timeout=10,
+        ).close()
+    except psycopg.OperationalError as error:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason=f"PostgreSQL does not answer: {error}"))
 
 
 @pytest.fixture
