@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -54,30 +54,20 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: Said) -> Iterator[
     between. Guard and launch exclude each other because both write the row first.
     """
     refuse_broken_transaction(alias, said_by)
-    try:
+    with sweeping_on_conflict(alias):
         look(keys, alias)
         with transaction.atomic(using=alias), _fenced(alias):
             yield
+
+
+@contextmanager
+def sweeping_on_conflict(alias: str) -> Iterator[None]:
+    """Whoever runs into a lock sees to it that a dead holder does not keep it."""
+    try:
+        yield
     except ConflictError:
         if not connections[alias].in_atomic_block:
-            lifecycle.sweep(thorough=False)  # the holder may be dead
-        raise
-
-
-def write(
-    save_row: Callable[[], None], keys: Collection[ObjectKey], alias: str, said_by: Said
-) -> None:
-    """The same around a write that sets nothing in motion, outside of any run: the hot path."""
-    connection = connections[alias]
-    refuse_broken_transaction(alias, said_by)
-    try:
-        look(keys, alias)
-        with transaction.atomic(using=alias):
-            save_row()
-            look(keys, alias)
-    except ConflictError:
-        if not connection.in_atomic_block:
-            lifecycle.sweep(thorough=False)  # the holder may be dead
+            lifecycle.sweep(thorough=False)
         raise
 
 

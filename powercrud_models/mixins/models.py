@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import models, router
 from django.db.models.base import ModelBase
 
-from powercrud_models import guard, lifecycle, runner
+from powercrud_models import guard, hot_path, lifecycle, runner
 from powercrud_models.context import Mode, current_run, decide
 from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import work_by_method, works_of
@@ -34,6 +34,7 @@ class AsyncModelMixin(models.Model):
 
     _powercrud_guarded = True  # see `resolution.is_guarded`
     _async_task_key: str | None = None
+    _guarded_key: ObjectKey | None = None
 
     class Meta:
         abstract = True
@@ -86,8 +87,8 @@ class AsyncModelMixin(models.Model):
         elif not (works or watched or current_run()):
             guard.refuse_broken_transaction(alias, said_by)
             save_row()
-        elif not (works or self._state.adding or current_run()):
-            guard.write(save_row, watched, alias, said_by)
+        elif len(watched) == 1 and not (works or self._state.adding or current_run()):
+            hot_path.update(self, ObjectKey.of(self), save_row, alias, said_by)
         else:
             for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
                 with attempt, self._new_again_on_error(), guard.writing(watched, alias, said_by):
@@ -106,6 +107,19 @@ class AsyncModelMixin(models.Model):
                     runner.call(run, self, work)
         else:
             guard.look(watched, alias)
+
+    def _do_update(  # type: ignore[override]
+        self, base_qs: models.QuerySet[Any], using: str, *rest: Any
+    ) -> Any:
+        """Django's UPDATE of the row; it finds none that another task holds, where that is asked.
+
+        What it returns, and is given, is Django's own affair and differs between its versions.
+        """
+        rows = hot_path.rows_to_update(self, base_qs, using)
+        updated = super()._do_update(rows, using, *rest)
+        if not updated:
+            hot_path.refuse_missed_row(self, using)
+        return updated
 
     async def asave(
         self,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from typing import Any
+
+from django.db.models import QuerySet
 
 from powercrud_models.exceptions import Conflict, ConflictError
 from powercrud_models.models import AsyncTask
@@ -35,6 +38,13 @@ class Store(ABC):
     @abstractmethod
     def holders(self, keys: Collection[ObjectKey], alias: str) -> dict[ObjectKey, str]:
         """The keys of the tasks that hold these objects; objects that are free are left out."""
+
+    @abstractmethod
+    def free_rows(self, rows: QuerySet[Any], key: ObjectKey, owner: str) -> QuerySet[Any]:
+        """The rows, if nobody but the owner holds this object; else none.
+
+        The statement that they become part of is a look and a write in one.
+        """
 
     @abstractmethod
     def held(self, task_key: str, alias: str) -> set[ObjectKey]:

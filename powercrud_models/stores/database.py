@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from django.db import connections
+from django.db.models import QuerySet
 
 from powercrud_models.models import ObjectLock
 from powercrud_models.stores.base import Store, conflict_error
@@ -30,6 +31,9 @@ SELECT held.model, held.object_id, held.task_id FROM {TABLE} AS held
 JOIN {{wanted}} ON held.model = wanted.model AND held.object_id = wanted.object_id
 """
 HOLDER = f"SELECT task_id FROM {TABLE} WHERE model = %s AND object_id = %s"
+IS_FREE = f"""
+NOT EXISTS (SELECT 1 FROM {TABLE} WHERE model = %s AND object_id = %s AND task_id <> %s)
+"""
 HELD = f"SELECT model, object_id FROM {TABLE} WHERE task_id = %s"
 RELEASE_ALL = f"DELETE FROM {TABLE} WHERE task_id = %s"
 RELEASE = f"""
@@ -78,6 +82,10 @@ class DatabaseStore(Store):
             return {key: row[0]} if row else {}
         rows = self._run(HOLDERS, alias, [], keys)
         return {ObjectKey(model, pk): holder for model, pk, holder in rows}
+
+    def free_rows(self, rows: QuerySet[Any], key: ObjectKey, owner: str) -> QuerySet[Any]:
+        # not filter(RawSQL(...)), which takes Django longer than the database the whole UPDATE
+        return rows.extra(where=[IS_FREE], params=[*key, owner])
 
     def held(self, task_key: str, alias: str) -> set[ObjectKey]:
         return {ObjectKey(*row) for row in self._run(HELD, alias, [task_key])}
