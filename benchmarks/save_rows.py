@@ -102,7 +102,8 @@ def _notes() -> Iterator[str]:
     if connection.vendor == "sqlite":
         yield (
             f"{NAME} is in WAL mode, and its commits wait for the disk, as PostgreSQL's do "
-            "(synchronous=FULL, its default). With NORMAL they do not, so the guard weighs more."
+            "(synchronous=FULL, its default). With NORMAL, as in the sample project, they do not, "
+            "so the guard weighs more."
         )
 
 

@@ -54,21 +54,19 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: Said) -> Iterator[
     between. Guard and launch exclude each other because both write the row first.
     """
     refuse_broken_transaction(alias, said_by)
-    with sweeping_on_conflict(alias):
+    try:
         look(keys, alias)
         with transaction.atomic(using=alias), _fenced(alias):
             yield
-
-
-@contextmanager
-def sweeping_on_conflict(alias: str) -> Iterator[None]:
-    """Whoever runs into a lock sees to it that a dead holder does not keep it."""
-    try:
-        yield
     except ConflictError:
-        if not connections[alias].in_atomic_block:
-            lifecycle.sweep(thorough=False)
+        sweep_after_conflict(alias)
         raise
+
+
+def sweep_after_conflict(alias: str) -> None:
+    """Whoever runs into a lock sees to it that a dead holder does not keep it."""
+    if not connections[alias].in_atomic_block:
+        lifecycle.sweep(thorough=False)
 
 
 def _fenced(alias: str) -> AbstractContextManager[None]:

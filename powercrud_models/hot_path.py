@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from django.db import connections, transaction
@@ -11,6 +10,7 @@ from django.db.models import QuerySet
 from django.db.models.signals import post_save, pre_save
 
 from powercrud_models import guard
+from powercrud_models.exceptions import ConflictError
 from powercrud_models.launches import open_launch
 from powercrud_models.lifecycle import has_one_writer
 from powercrud_models.stores import get_store
@@ -37,17 +37,21 @@ def update(
     """
     guard.refuse_broken_transaction(alias, said_by)
     one_writer = has_one_writer(alias)
-    with guard.sweeping_on_conflict(alias):
+    obj._guarded_key = key
+    try:
         if one_writer:
             guard.look({key}, alias)
         if one_writer and not (connections[alias].in_atomic_block or _has_receivers(type(obj))):
-            with _guarded(obj, key):
-                save_row()
+            save_row()
         else:
             with transaction.atomic(using=alias):
-                with _guarded(obj, key):
-                    save_row()
+                save_row()
                 guard.look({key}, alias)
+    except ConflictError:
+        guard.sweep_after_conflict(alias)
+        raise
+    finally:
+        vars(obj).pop("_guarded_key", None)
 
 
 def rows_to_update(obj: Updatable, rows: QuerySet[Any], alias: str) -> QuerySet[Any]:
@@ -68,12 +72,3 @@ def refuse_missed_row(obj: Updatable, alias: str) -> None:
 def _has_receivers(model: type[Any]) -> bool:
     """Whether the save calls code that may write, too, and has to be undone with it."""
     return pre_save.has_listeners(model) or post_save.has_listeners(model)
-
-
-@contextmanager
-def _guarded(obj: Updatable, key: ObjectKey) -> Iterator[None]:
-    obj._guarded_key = key
-    try:
-        yield
-    finally:
-        obj._guarded_key = None

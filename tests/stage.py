@@ -92,7 +92,7 @@ class Actor(Generic[T]):
             connections.close_all()
 
     def _watch(self, execute: Any, sql: str, *rest: Any) -> Any:
-        if sql.startswith("BEGIN"):
+        if sql.startswith(("BEGIN", "UPDATE")):
             self._begins.set()
         return execute(sql, *rest)
 
@@ -120,8 +120,8 @@ class Actor(Generic[T]):
     def wait_until_blocked(self) -> None:
         """Wait until it waits in the database for somebody else's transaction.
 
-        PostgreSQL tells. On SQLite it stands at the BEGIN of its own write transaction, and the
-        one write lock that there is belongs to somebody who has stopped.
+        PostgreSQL tells. On SQLite it stands at the BEGIN or the UPDATE that asks for the one
+        write lock that there is, and that belongs to somebody who has stopped.
         """
         deadline = time.monotonic() + DEADLINE
         while not self._is_blocked():

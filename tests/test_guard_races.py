@@ -116,12 +116,18 @@ class Case:
     statement: str
     launch_ends: str
     """How the launch ends that has waited for this write to commit."""
+    looks_as_it_writes: bool = False
+    """Whether the first look and the write are one statement; on SQLite it is a transaction."""
 
 
 CASES = {
-    "save": Case(save_part, rename(Bolt), 'UPDATE "kinds_bolt"', "holds"),
+    "save": Case(save_part, rename(Bolt), 'UPDATE "kinds_bolt"', "holds", looks_as_it_writes=True),
     "save with update_fields": Case(
-        save_part, rename(Bolt, update_fields=["name"]), 'UPDATE "kinds_bolt"', "holds"
+        save_part,
+        rename(Bolt, update_fields=["name"]),
+        'UPDATE "kinds_bolt"',
+        "holds",
+        looks_as_it_writes=True,
     ),
     "save that launches": Case(save_project, rename(Part), 'UPDATE "kinds_part"', "conflicts"),
     "save with inline work": Case(
@@ -163,16 +169,19 @@ class TestWriteAgainstLaunch:
             case.write(made)
 
         assert_refused(caught.value, task)
-        assert not any(sql.startswith(("UPDATE", "DELETE", "INSERT")) for sql in executed)
+        writes = [sql for sql in executed if sql.startswith(("UPDATE", "DELETE", "INSERT"))]
+        assert not writes or (case.looks_as_it_writes and all(LOOK in sql for sql in writes))
         assert (contents(), rows()) == (before, tasks)
 
     def test_the_launch_commits_between_the_first_look_and_the_write(
         self, case: Case, made: Rows, stage: Stage, witness: Witness
     ) -> None:
         looked = stage.stop()
+        fused = case.looks_as_it_writes
+        between = looked.at("before", case.statement) if fused else looked.at("after", LOOK)
 
         def write() -> None:
-            with looked.at("after", LOOK):
+            with between:
                 case.write(made)
 
         writer = stage.act(write, "writer")
@@ -197,7 +206,8 @@ class TestWriteAgainstLaunch:
         writer = stage.act(write, "writer")
         written.wait_until_reached()
         launcher = stage.act(witness.watch(lambda: case.launch(made)), "launcher")
-        launcher.wait_until_blocked()
+        if not (case.looks_as_it_writes and connection.vendor == "sqlite"):
+            launcher.wait_until_blocked()
         written.let_go()
 
         writer.result()

@@ -74,7 +74,7 @@ class AsyncModelMixin(models.Model):
             super().save,
             force_insert=force_insert,
             force_update=force_update,
-            using=using,
+            using=alias,
             update_fields=update_fields,
         )
         works = self._works_set_in_motion(update_fields)
@@ -88,7 +88,8 @@ class AsyncModelMixin(models.Model):
             guard.refuse_broken_transaction(alias, said_by)
             save_row()
         elif len(watched) == 1 and not (works or self._state.adding or current_run()):
-            hot_path.update(self, ObjectKey.of(self), save_row, alias, said_by)
+            [key] = watched
+            hot_path.update(self, key, save_row, alias, said_by)
         else:
             for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
                 with attempt, self._new_again_on_error(), guard.writing(watched, alias, said_by):
