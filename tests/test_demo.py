@@ -42,6 +42,8 @@ def demo(database: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # a shell that runs the tests in the background has them ignore Ctrl-C, and all they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             yield process
