@@ -1,7 +1,7 @@
 """Say beside a model's method what a save sets in motion; queueing, locks and recovery follow.
 
-All but the exceptions are loaded on first use: this module may be imported before Django's app
-registry is ready, without django-q2, and costs next to nothing.
+All of it is loaded on first use: this module may be imported before Django's app registry is ready,
+without django-q2, and costs next to nothing.
 """
 
 from __future__ import annotations
@@ -9,27 +9,34 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from powercrud_models.exceptions import ConflictError, LeaseLost, PowerCRUDError
-
 if TYPE_CHECKING:
     from powercrud_models.context import acting_user, get_current_task, inline
     from powercrud_models.decorators import async_method, async_save, descendants
+    from powercrud_models.exceptions import ConflictError, LeaseLost, PowerCRUDError
+    from powercrud_models.holds import hold
     from powercrud_models.mixins.models import AsyncModelMixin
     from powercrud_models.progress_loop import progress
+    from powercrud_models.querysets import AsyncQuerySet
 
 _LAZY = {
     "AsyncModelMixin": "powercrud_models.mixins.models",
+    "AsyncQuerySet": "powercrud_models.querysets",
+    "ConflictError": "powercrud_models.exceptions",
+    "LeaseLost": "powercrud_models.exceptions",
+    "PowerCRUDError": "powercrud_models.exceptions",
     "acting_user": "powercrud_models.context",
     "async_method": "powercrud_models.decorators",
     "async_save": "powercrud_models.decorators",
     "descendants": "powercrud_models.decorators",
     "get_current_task": "powercrud_models.context",
+    "hold": "powercrud_models.holds",
     "inline": "powercrud_models.context",
     "progress": "powercrud_models.progress_loop",
 }
 
 __all__ = [
     "AsyncModelMixin",
+    "AsyncQuerySet",
     "ConflictError",
     "LeaseLost",
     "PowerCRUDError",
@@ -38,6 +45,7 @@ __all__ = [
     "async_save",
     "descendants",
     "get_current_task",
+    "hold",
     "inline",
     "progress",
 ]

@@ -14,8 +14,10 @@ from django.db import connections
 from django.db.models import Model
 
 from powercrud_models.conf import get_conf
+from powercrud_models.contradictions import undecorated_overrides
 from powercrud_models.declarations import declares_anything, works_of
 from powercrud_models.lifecycle import tasks_alias
+from powercrud_models.misuse import Misdeclared
 from powercrud_models.mixins.models import AsyncModelMixin
 from powercrud_models.queues.django_q2 import missing
 from powercrud_models.stores.database import WANTED
@@ -37,10 +39,10 @@ def check_models(app_configs: Iterable[Any] | None, **_: Any) -> list[CheckMessa
 def _check_model(model: type[Model]) -> Iterator[CheckMessage]:
     name = model.__name__
     if not issubclass(model, AsyncModelMixin):
-        method = declares_anything(model)
-        if method is not None:
+        decorated = declares_anything(model)
+        if decorated is not None:
             yield Error(
-                f"{name}.{method} is decorated, but {name} does not inherit from AsyncModelMixin: "
+                f"{decorated} is decorated, but {name} does not inherit from AsyncModelMixin: "
                 "the decorator does nothing.",
                 hint=f"class {name}(AsyncModelMixin, ...)",
                 obj=model,
@@ -49,8 +51,16 @@ def _check_model(model: type[Model]) -> Iterator[CheckMessage]:
         return
     try:
         works_of(model)
-    except ImproperlyConfigured as error:
-        yield Error(str(error), obj=model, id="powercrud_models.E002")
+    except Misdeclared as error:
+        yield Error(str(error), obj=model, id=error.check_id)
+    for method in undecorated_overrides(model):
+        yield checks.Warning(
+            f"{name}.{method} overrides a decorated method without the decorator: it is a plain "
+            f"method, and a save of a {name} does nothing with it.",
+            hint="Decorate it, too; if this is meant, silence powercrud_models.W005.",
+            obj=model,
+            id="powercrud_models.W005",
+        )
     for method in OVERRIDDEN:
         if not _takes_skip_async(getattr(model, method)):
             yield Error(
@@ -84,6 +94,24 @@ def check_settings(app_configs: Iterable[Any] | None, **_: Any) -> list[CheckMes
     return [*_check_queue(conf.ASYNC_ENABLED, conf.QUEUE), *_check_database()]
 
 
+@register("powercrud_models", deploy=True)
+def check_deployment(app_configs: Iterable[Any] | None, **_: Any) -> list[CheckMessage]:
+    """Settings that are for tests."""
+    try:
+        conf = get_conf()
+    except ImproperlyConfigured:
+        return []  # `check_settings` says so
+    if conf.QUEUE != "testing":
+        return []
+    return [
+        checks.Warning(
+            "POWERCRUD_SETTINGS['QUEUE'] is 'testing': tasks are queued, and no worker runs them.",
+            hint="Leave it out, or name the queue that workers listen to.",
+            id="powercrud_models.W016",
+        )
+    ]
+
+
 def _check_queue(enabled: bool, queue: str) -> Iterator[CheckMessage]:
     reason = missing()
     if enabled and reason is not None and queue in ("auto", "django-q2"):
@@ -98,7 +126,7 @@ def _check_queue(enabled: bool, queue: str) -> Iterator[CheckMessage]:
                 hint="Or say so: POWERCRUD_SETTINGS['QUEUE'] = 'inline' (or 'immediate').",
                 id="powercrud_models.W011",
             )
-    if not enabled and queue in ("immediate", "django-q2"):
+    if not enabled and queue in ("immediate", "django-q2", "testing"):
         yield checks.Warning(
             f"POWERCRUD_SETTINGS['QUEUE'] is {queue!r}, but ASYNC_ENABLED is False: "
             "everything runs inline.",

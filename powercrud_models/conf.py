@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-QueueName = Literal["auto", "inline", "immediate", "django-q2"]
+QueueName = Literal["auto", "inline", "immediate", "django-q2", "testing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ class Conf:
                     f"POWERCRUD_SETTINGS[{field.name!r}] is {value!r}; "
                     f"it must be a {type(default).__name__}, such as {default!r}."
                 )
-        if self.QUEUE not in ("auto", "inline", "immediate", "django-q2"):
+        if self.QUEUE not in get_args(QueueName):
             raise ImproperlyConfigured(
                 f"POWERCRUD_SETTINGS['QUEUE'] is {self.QUEUE!r}; "
-                "it must be 'auto', 'inline', 'immediate' or 'django-q2'."
+                "it must be 'auto', 'inline', 'immediate', 'django-q2' or, in tests, 'testing'."
             )
         if not 0 < self.HEARTBEAT_SECONDS < self.LEASE_SECONDS:
             raise ImproperlyConfigured(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -57,8 +57,6 @@ class Run:
     """The key under which it holds its locks."""
     claim: Claim | None = None
     """Its claim on a task; None for an inline run that has no task."""
-    fenced: bool = True
-    """Whether the open transaction already holds the task's fence (or there is no task)."""
     planned: set[tuple[ObjectKey, str]] = field(default_factory=set)
     """Works, each on its object, that this run does anyway: its items, and those of open saves."""
     active: list[tuple[ObjectKey, str]] = field(default_factory=list)
@@ -104,6 +102,8 @@ class Mode(enum.Enum):
 
 
 _run: ContextVar[Run | None] = ContextVar("powercrud_run", default=None)
+_fenced: ContextVar[bool] = ContextVar("powercrud_fenced", default=False)
+_here: set[str] = set()
 _inline: ContextVar[bool] = ContextVar("powercrud_inline", default=False)
 _user: ContextVar[Any] = ContextVar("powercrud_user", default=None)
 
@@ -145,10 +145,32 @@ def get_current_task() -> AsyncTask | None:
 def running(run: Run) -> Iterator[Run]:
     """Make this the current run for the length of the block."""
     token = _run.set(run)
+    _here.add(run.owner)
     try:
         yield run
     finally:
+        _here.discard(run.owner)
         _run.reset(token)
+
+
+def is_running_here(task_keys: Iterable[str]) -> bool:
+    """Whether one of these tasks runs in this process, in whatever thread."""
+    return not _here.isdisjoint(task_keys)
+
+
+def is_fenced() -> bool:
+    """Whether a transaction that this code belongs to holds the fence of the current task."""
+    return _fenced.get()
+
+
+@contextmanager
+def fenced(held: bool = True) -> Iterator[None]:
+    """Say whether the transaction around the block holds the fence of the current task."""
+    token = _fenced.set(held)
+    try:
+        yield
+    finally:
+        _fenced.reset(token)
 
 
 @contextmanager
@@ -171,6 +193,8 @@ def inline() -> Iterator[None]:
 def acting_user(user: Any) -> Iterator[None]:
     """Tasks that are launched in this block are this user's.
 
+    A function is called for each of them, and returns the user: nobody is loaded for nothing.
+
     >>> with acting_user(request.user):
     ...     book.save()
     """
@@ -184,4 +208,6 @@ def acting_user(user: Any) -> Iterator[None]:
 def current_user() -> Any:
     """The user that tasks are launched for, or None."""
     user = _user.get()
+    if callable(user):
+        user = user()
     return user if getattr(user, "pk", None) is not None else None

@@ -1,15 +1,20 @@
-"""The decorators: each records a frozen declaration beside the method, and runs nothing."""
+"""The decorators: each records a frozen declaration beside a method or class, and runs nothing."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 from powercrud_models.marks import RECORD, DescendantsRecord, Work
-from powercrud_models.misuse import refuse_misuse, refuse_wrong_options, required_arguments
-from powercrud_models.types import SaveEvent, WorkOptions
+from powercrud_models.misuse import (
+    inherited_method,
+    refuse_misuse,
+    refuse_wrong_options,
+    refuse_wrong_record,
+)
+from powercrud_models.types import RelationPath, SaveEvent, WorkOptions
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -18,54 +23,117 @@ M = TypeVar("M")
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+
+Condition = Callable[[Any], object]
 
 
 @overload
 def async_save(method: Callable[Concatenate[M, P], R], /) -> Work[M, P, R]: ...
 @overload
 def async_save(
-    *, on: SaveEvent = "save", name: str = "", label: StrOrPromise = "", atomic: bool = True
-) -> Callable[[Callable[Concatenate[M, P], R]], Work[M, P, R]]: ...
-def async_save(
-    method: Callable[..., Any] | None = None,
+    inherited: str,
     /,
     *,
     on: SaveEvent = "save",
+    fields: Sequence[str] = (),
+    condition: Condition | None = None,
     name: str = "",
     label: StrOrPromise = "",
     atomic: bool = True,
+    timeout: float | None = None,
+    retries: int = 0,
+) -> Callable[[C], C]: ...
+@overload
+def async_save(
+    *,
+    on: SaveEvent = "save",
+    fields: Sequence[str] = (),
+    condition: Condition | None = None,
+    name: str = "",
+    label: StrOrPromise = "",
+    atomic: bool = True,
+    timeout: float | None = None,
+    retries: int = 0,
+) -> Callable[[Callable[Concatenate[M, P], R]], Work[M, P, R]]: ...
+def async_save(
+    marked: Callable[..., Any] | str | None = None,
+    /,
+    *,
+    on: SaveEvent = "save",
+    fields: Sequence[str] = (),
+    condition: Condition | None = None,
+    name: str = "",
+    label: StrOrPromise = "",
+    atomic: bool = True,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Any:
     """Mark a method as work that runs after each save of its object.
 
+    Above a class it names a method that the class inherits.
+
     ``on``: the saves that start it: "save" (every one), "create" or "update".
+    ``fields``: an update starts it only when it changes one of these, compared with the row.
+    ``condition``: a function of the saved object; when it answers false, nothing starts.
     ``name``: the identity stored with a task (the method's name by default); keep it when the
     method is renamed. ``label``: what people read. ``atomic=False``: run in autocommit, where
     long work lets others write in between, and may run more than once after a crash.
+    ``timeout``: seconds after which a run of it in a worker is stopped with TimeoutError.
+    ``retries``: how often a worker tries again what has raised.
 
-    Raises TypeError for a coroutine, for required arguments, and for Django's own methods.
+    Raises TypeError for a coroutine, for required arguments, for Django's own methods, and for
+    options of a wrong kind; ImproperlyConfigured for a name that the class does not inherit.
 
-    >>> @async_save(on="create", label="count the words")
+    >>> @async_save(on="update", fields=["text"], label="count the words")
     ... def recount(self): ...
+    >>> @async_save("recount", retries=2)
+    ... class Play(Book): ...
     """
-    if on not in ("save", "create", "update"):
-        raise TypeError(f"@async_save(on={on!r}): on must be 'save', 'create' or 'update'.")
-    options = WorkOptions(on=on, name=name, label=label, atomic=atomic)
-    return _mark("async_save", method, options)
+    options = WorkOptions(
+        on=on,
+        fields=fields,  # type: ignore[arg-type]  # a tuple when it has been found in order
+        condition=condition,
+        name=name,
+        label=label,
+        atomic=atomic,
+        timeout=timeout,
+        retries=retries,
+    )
+    return _mark("async_save", marked, options)
 
 
 @overload
 def async_method(method: Callable[Concatenate[M, P], R], /) -> Work[M, P, R]: ...
 @overload
 def async_method(
-    *, name: str = "", label: StrOrPromise = "", atomic: bool = True
-) -> Callable[[Callable[Concatenate[M, P], R]], Work[M, P, R]]: ...
-def async_method(
-    method: Callable[..., Any] | None = None,
+    inherited: str,
     /,
     *,
     name: str = "",
     label: StrOrPromise = "",
     atomic: bool = True,
+    timeout: float | None = None,
+    retries: int = 0,
+) -> Callable[[C], C]: ...
+@overload
+def async_method(
+    *,
+    name: str = "",
+    label: StrOrPromise = "",
+    atomic: bool = True,
+    timeout: float | None = None,
+    retries: int = 0,
+) -> Callable[[Callable[Concatenate[M, P], R]], Work[M, P, R]]: ...
+def async_method(
+    marked: Callable[..., Any] | str | None = None,
+    /,
+    *,
+    name: str = "",
+    label: StrOrPromise = "",
+    atomic: bool = True,
+    timeout: float | None = None,
+    retries: int = 0,
 ) -> Any:
     """Mark a method as work that runs only when asked: called, or enqueued.
 
@@ -75,66 +143,74 @@ def async_method(
     ... def reindex(self): ...
     >>> book.reindex.enqueue()
     """
-    return _mark(
-        "async_method", method, WorkOptions(on=None, name=name, label=label, atomic=atomic)
+    options = WorkOptions(
+        on=None, name=name, label=label, atomic=atomic, timeout=timeout, retries=retries
     )
+    return _mark("async_method", marked, options)
 
 
-def _mark(decorator: str, method: Callable[..., Any] | None, options: WorkOptions) -> Any:
+def _mark(decorator: str, marked: Callable[..., Any] | str | None, options: WorkOptions) -> Any:
     refuse_wrong_options(decorator, options)
+    options = replace(options, fields=tuple(options.fields))
 
     def mark(method: Callable[..., Any]) -> Work[Any, Any, Any]:
         refuse_misuse(decorator, method)
         return Work(method, options)
 
-    return mark if method is None else mark(method)
+    def mark_inherited(cls: C) -> C:
+        method = inherited_method(decorator, cls, str(marked))
+        setattr(cls, str(marked), mark(method))
+        return cls
+
+    if isinstance(marked, str):
+        return mark_inherited
+    return mark if marked is None else mark(marked)
 
 
 @overload
 def descendants(method: F, /) -> F: ...
 @overload
-def descendants(*paths: str, of: str | None = None) -> Callable[[F], F]: ...
-def descendants(*args: Any, of: str | None = None) -> Any:
+def descendants(
+    *paths: str, of: str | None = None, recursive: bool = False
+) -> Callable[[F], F]: ...
+def descendants(*args: Any, of: str | None = None, recursive: bool = False) -> Any:
     """Say which objects work touches beside its own.
 
     With relation paths, as in ``filter()``, it goes on the work itself, above or below
-    ``@async_save``. Bare, it marks a method that returns them: an object, a queryset, a
-    ``(model, pks)`` pair, or an iterable of these; for every work of the model, or ``of`` one.
+    ``@async_save``, or above a class: then it is for all work of the class. ``recursive``: the
+    path leads to objects of the same model, and is followed again from these.
 
-    Raises TypeError when bare on work, or without a method or a path.
+    Bare, it marks a method that returns them: an object, a queryset, a ``(model, pks)`` pair, or
+    an iterable of these; for every work of the model, or ``of`` one. A class method is called
+    once, with a queryset of all objects whose descendants are wanted.
+
+    Raises TypeError when bare on work or a class, or without a method or a path.
 
     >>> @async_save
     ... @descendants("scenes", "scenes__speeches")
     ... def recount(self): ...
     >>> @descendants(of="recount")
-    ... def reviews_of_adaptations(self):
-    ...     return Review.objects.filter(adaptation__book=self)
+    ... @classmethod
+    ... def reviews_of_adaptations(cls, books):
+    ...     return Review.objects.filter(adaptation__book__in=books)
     """
-    if len(args) == 1 and inspect.isroutine(args[0]) and of is None:
+    is_bare = len(args) == 1 and (inspect.isroutine(args[0]) or inspect.isclass(args[0]))
+    if is_bare and of is None and not recursive:
         return _record(args[0], DescendantsRecord())
     if not all(isinstance(path, str) and path for path in args):
         raise TypeError(f"@descendants takes relation paths such as 'scenes', not {args!r}.")
-    return lambda method: _record(method, DescendantsRecord(paths=args, of=of))
+    if recursive and not args:
+        raise TypeError("@descendants(recursive=True) takes relation paths such as 'children'.")
+    paths = tuple(RelationPath(path, recursive) for path in args)
+    return lambda marked: _record(marked, DescendantsRecord(paths=paths, of=of))
 
 
-def _record(method: F, record: DescendantsRecord) -> F:
-    said = f"@descendants on {getattr(method, '__qualname__', repr(method))}"
-    if not inspect.isroutine(method):
-        raise TypeError(f"{said}: it goes on a method of a model.")
-    if not record.paths and isinstance(method, Work):
-        raise TypeError(
-            f"{said}: bare, it is for a method that returns descendants. Name the relation "
-            "paths that this work touches: @descendants('scenes')."
-        )
-    if not record.paths and inspect.iscoroutinefunction(method):
-        raise TypeError(f"{said}: nobody awaits it; write it as a plain function.")
-    if not record.paths and (required := required_arguments(method, said)):
-        raise TypeError(f"{said}: nobody could pass {required} to it; give them defaults.")
-    if record.paths and record.of:
-        raise TypeError(
-            f"{said}: `of` goes with a method that returns descendants, not with paths."
-        )
-    known = getattr(method, RECORD, DescendantsRecord())
+def _record(marked: F, record: DescendantsRecord) -> F:
+    refuse_wrong_record(marked, record)
+    if inspect.isclass(marked):
+        known = vars(marked).get(RECORD, DescendantsRecord())  # not what its bases declared
+    else:
+        known = getattr(marked, RECORD, DescendantsRecord())
     record = replace(record, paths=(*record.paths, *known.paths))
-    setattr(method, RECORD, record)  # on a Work this reaches the function below it
-    return method
+    setattr(marked, RECORD, record)  # on a Work this reaches the function below it
+    return marked

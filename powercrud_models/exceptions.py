@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext, gettext_noop
+
+from powercrud_models.messages import Message, joined
+
 if TYPE_CHECKING:
     from django.db.models import Model
 
@@ -26,11 +30,20 @@ class Conflict:
     """Its primary key, as the model's own type."""
     holder: AsyncTask | None
     """The task that holds it; None when it ended in the meantime."""
-    held_by: str
+    held_by: Message
     """What the holder does, for whom, since when and how far, at the time of the conflict."""
 
+    def as_message(self) -> Message:
+        """What people read."""
+        return Message(
+            gettext_noop("%(model)s %(pk)s is held by %(held_by)s"),
+            model=Message.of(self.model._meta.verbose_name or ""),
+            pk=str(self.pk),
+            held_by=self.held_by,
+        )
+
     def __str__(self) -> str:
-        return f"{self.model._meta.verbose_name} {self.pk} is held by {self.held_by}"
+        return str(self.as_message())
 
 
 class ConflictError(PowerCRUDError):
@@ -41,21 +54,30 @@ class ConflictError(PowerCRUDError):
 
     MOST_SHOWN = 5
 
-    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+    def __init__(self, conflicts: Sequence[Conflict], hint: Message | None = None) -> None:
         super().__init__(conflicts)
         self.conflicts = list(conflicts)
+        self.hint = hint
+
+    def as_message(self) -> Message:
+        """What people read."""
+        shown = [conflict.as_message() for conflict in self.conflicts[: self.MOST_SHOWN]]
+        more = len(self.conflicts) - self.MOST_SHOWN
+        if more > 0:
+            shown.append(Message(gettext_noop("and %(more)s more"), more=more))
+        if self.hint:
+            shown.append(self.hint)
+        return joined(shown)
 
     def __str__(self) -> str:
-        shown = "; ".join(str(conflict) for conflict in self.conflicts[: self.MOST_SHOWN])
-        more = len(self.conflicts) - self.MOST_SHOWN
-        return f"{shown}; and {more} more" if more > 0 else shown
+        return str(self.as_message())
 
 
 class LeaseLost(PowerCRUDError):
     """Another worker has taken this task over, so this one may write nothing more.
 
     It happens to a process that was stopped for longer than LEASE_SECONDS. There is nothing to
-    do: the other worker finishes the task.
+    do: the other worker finishes the task. What ``hold`` reserved has been released: begin anew.
     """
 
 
@@ -67,4 +89,8 @@ class TaskFailed(PowerCRUDError):
         self.task = task
 
     def __str__(self) -> str:
-        return f"{self.task.describe()} has failed: {self.task.error.strip() or 'no reason given'}"
+        error = self.task.error.strip() or gettext("no reason given")
+        return gettext("%(task)s has failed: %(error)s") % {
+            "task": self.task.describe(),
+            "error": error,
+        }

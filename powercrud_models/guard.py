@@ -4,34 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Model
-from django.db.models.deletion import Collector
 from django.db.transaction import TransactionManagementError
+from django.utils.translation import gettext_noop
 
 from powercrud_models import lifecycle
 from powercrud_models.conf import get_conf
-from powercrud_models.context import Run, current_run
+from powercrud_models.context import current_run, fenced, is_fenced, is_running_here
 from powercrud_models.exceptions import ConflictError
 from powercrud_models.launches import open_launch
+from powercrud_models.messages import Message
 from powercrud_models.resolution import lock_rows_of
 from powercrud_models.stores import get_store, refuse_others
 from powercrud_models.types import ObjectKey, Said
 
+LOST_THREAD = gettext_noop(
+    "that task runs in this process: a thread that work starts is part of the task only when it "
+    "is given the context, as in Thread(target=copy_context().run, args=(function,))"
+)
 IN_ERROR = 3
 """What PostgreSQL's drivers call the state of a transaction that can only be rolled back."""
 
 
 def watched(obj: Model, alias: str) -> set[ObjectKey]:
     """The keys that a write of this object has to look for: none with the guard off."""
-    if obj.pk is None or not get_conf().GUARD_WRITES or alias != lifecycle.tasks_alias():
+    if obj.pk is None or not is_on(alias):
         return set()
     return ObjectKey.all_of(obj)
 
 
-def refuse_broken_transaction(alias: str, said_by: Said) -> None:
+def is_on(alias: str) -> bool:
+    """Whether writes to this database look for locks: on another one nobody can hold anything."""
+    return get_conf().GUARD_WRITES and alias == lifecycle.tasks_alias()
+
+
+def refuse_broken_transaction(alias: str, said_by: Said | str) -> None:
     """Raise TransactionManagementError where Django or the database would, but say of what."""
     connection = connections[alias]
     broken = connection.needs_rollback
@@ -46,7 +55,7 @@ def refuse_broken_transaction(alias: str, said_by: Said) -> None:
 
 
 @contextmanager
-def writing(keys: Collection[ObjectKey], alias: str, said_by: Said) -> Iterator[None]:
+def writing(keys: Collection[ObjectKey], alias: str, said_by: Said | str) -> Iterator[None]:
     """Look for locks, then open the transaction of the write.
 
     The first look refuses at once what would otherwise wait for the holder's transaction and
@@ -63,6 +72,19 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: Said) -> Iterator[
         raise
 
 
+@contextmanager
+def writing_rows(keys: Collection[ObjectKey], alias: str, said_by: Said | str) -> Iterator[None]:
+    """The same for an update of rows that are there: they are locked, and looked at, before it.
+
+    No launch can come in between any more: it would have to lock one of these rows.
+    """
+    with writing(keys, alias, said_by):
+        if not lifecycle.has_one_writer(alias):
+            lock_rows_of(keys, alias, no_key=True)
+        look(keys, alias)
+        yield
+
+
 def sweep_after_conflict(alias: str) -> None:
     """Whoever runs into a lock sees to it that a dead holder does not keep it."""
     if not connections[alias].in_atomic_block:
@@ -72,23 +94,20 @@ def sweep_after_conflict(alias: str) -> None:
 def _fenced(alias: str) -> AbstractContextManager[None]:
     """Hold the current task's fence in this transaction, if the transaction does not hold it."""
     run = current_run()
-    if run is None or run.claim is None or run.fenced:
+    if run is None or run.claim is None or is_fenced():
         return nullcontext()
     if alias != run.claim.alias:  # this transaction cannot hold it, but can begin under it
         with transaction.atomic(using=run.claim.alias):
             lifecycle.hold_fence(run.claim)
         return nullcontext()
-    return _holding_fence(run, run.claim)
+    return _holding_fence(run.claim)
 
 
 @contextmanager
-def _holding_fence(run: Run, claim: lifecycle.Claim) -> Iterator[None]:
+def _holding_fence(claim: lifecycle.Claim) -> Iterator[None]:
     lifecycle.hold_fence(claim)
-    run.fenced = True
-    try:
+    with fenced():
         yield
-    finally:
-        run.fenced = False
 
 
 def look(keys: Collection[ObjectKey], alias: str) -> None:
@@ -97,41 +116,18 @@ def look(keys: Collection[ObjectKey], alias: str) -> None:
     if held:
         run, launch = current_run(), open_launch(alias)
         owners = {run.owner if run else None, launch.task_key if launch else None}
-        refuse_others(held, owners, alias)
+        is_lost_thread = run is None and is_running_here(held.values())
+        refuse_others(held, owners, alias, hint=Message(LOST_THREAD) if is_lost_thread else None)
+
+
+def lock_parents(obj: Model, alias: str) -> None:
+    """Lock the rows of the object's parents, which a task on the object holds, too."""
+    if not lifecycle.has_one_writer(alias):
+        lock_rows_of(ObjectKey.all_of(obj) - {ObjectKey.of(obj)}, alias)
 
 
 def lock_row(obj: Model, alias: str) -> bool:
     """Lock the object's row until the transaction ends; False when there is none."""
+    lock_parents(obj, alias)
     row = type(obj)._base_manager.using(alias).filter(pk=obj.pk)
     return row.select_for_update().values_list("pk", flat=True).first() is not None
-
-
-def locked_for_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectKey]:
-    """The keys of all that deleting the object would delete, with their rows locked.
-
-    Nothing new can refer to a row that is locked: what has come in the meantime is locked, too,
-    until nothing more comes.
-    """
-    if lifecycle.has_one_writer(alias):
-        return taken_by_delete(obj, alias, keep_parents)
-    locked: set[ObjectKey] = set()
-    while new := taken_by_delete(obj, alias, keep_parents) - locked:
-        lock_rows_of(new, alias)
-        locked |= new
-    return locked
-
-
-def taken_by_delete(obj: Model, alias: str, keep_parents: bool) -> set[ObjectKey]:
-    """The keys of all that deleting the object would delete, or set to NULL or a default."""
-    collector = Collector(using=alias, origin=obj)
-    collector.collect([obj], keep_parents=keep_parents)
-    instances = [each for instances in collector.data.values() for each in instances]
-    keys = {key for each in instances for key in ObjectKey.all_of(each)}
-    for rows in collector.fast_deletes:
-        pks = rows.values_list("pk", flat=True)
-        keys.update(ObjectKey.from_pk(rows.model, pk) for pk in pks)
-    updates: Any = collector.field_updates  # to batches of objects, whatever the stubs say
-    keys.update(
-        ObjectKey.of(each) for batches in updates.values() for rows in batches for each in rows
-    )
-    return keys

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import wrapt
 
-from powercrud_models.types import WorkOptions
+from powercrud_models.types import RelationPath, WorkOptions
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -20,15 +20,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 RECORD = "_powercrud_descendants"
-"""The attribute of a function that keeps what ``@descendants`` said of it."""
+"""The attribute of a function, or of a class, that keeps what ``@descendants`` said of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DescendantsRecord:
     """What ``@descendants`` was given."""
 
-    paths: tuple[str, ...] = ()
-    """Relation paths; empty when the method itself returns the descendants."""
+    paths: tuple[RelationPath, ...] = ()
+    """Empty when the method itself returns the descendants."""
     of: str | None = None
     """The work that a method's descendants belong to; None: to every work."""
 

@@ -1,18 +1,17 @@
-"""Declarations that could not do what they say, and the words in which they are refused."""
+"""Declarations that could not do what they say, refused when they are made."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Model
 from django.utils.functional import Promise
 
-from powercrud_models.marks import RECORD, DescendantsRecord, Work, attributes_of, is_bare
-from powercrud_models.types import WorkDeclaration, WorkOptions
+from powercrud_models.marks import DescendantsRecord, Work, is_bare
+from powercrud_models.types import WorkOptions
 
 LONGEST_NAME = 100
 """Of the identity that ``TaskItem.work`` stores."""
@@ -20,10 +19,30 @@ LONGEST_NAME = 100
 DJANGOS_OWN = {"save", "asave", "save_base", "delete", "adelete", "clean", "full_clean"}
 
 
+class Misdeclared(ImproperlyConfigured):
+    """A model's declarations contradict each other, or its fields; ``check`` shows the id."""
+
+    def __init__(self, message: str, check_id: str) -> None:
+        super().__init__(message)
+        self.check_id = f"powercrud_models.{check_id}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist."""
+    names = sorted(names)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"it has {names}."
+
+
 def refuse_wrong_options(decorator: str, options: WorkOptions) -> None:
-    name: Any = options.name
-    label: Any = options.label
-    atomic: Any = options.atomic
+    """Raise TypeError for an option of a wrong kind."""
+    name, fields, timeout, retries = _untyped(options, "name", "fields", "timeout", "retries")
+    label, atomic, condition = _untyped(options, "label", "atomic", "condition")
+    events = ("save", "create", "update") if decorator == "async_save" else (None,)
+    if options.on not in events:
+        raise TypeError(
+            f"@{decorator}(on={options.on!r}): on must be 'save', 'create' or 'update'."
+        )
     if not isinstance(name, str) or len(name) > LONGEST_NAME:
         raise TypeError(
             f"@{decorator}(name={name!r}): name must be text of at most {LONGEST_NAME} characters."
@@ -32,10 +51,39 @@ def refuse_wrong_options(decorator: str, options: WorkOptions) -> None:
         raise TypeError(f"@{decorator}(label={label!r}): label must be text.")
     if not isinstance(atomic, bool):
         raise TypeError(f"@{decorator}(atomic={atomic!r}): atomic must be True or False.")
+    if not isinstance(fields, list | tuple) or not all(isinstance(each, str) for each in fields):
+        raise TypeError(
+            f"@{decorator}(fields={fields!r}): fields must be a list of names, such as ['text']."
+        )
+    if fields and options.on == "create":
+        raise TypeError(
+            f"@{decorator}(fields={fields!r}): a save that creates the row changes every field; "
+            "leave out fields, or on='create'."
+        )
+    if condition is not None and not callable(condition):
+        raise TypeError(
+            f"@{decorator}(condition={condition!r}): condition must be a function of the object."
+        )
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and timeout > 0):
+        raise TypeError(f"@{decorator}(timeout={timeout!r}): timeout must be seconds above 0.")
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        raise TypeError(f"@{decorator}(retries={retries!r}): retries must be a number from 0 on.")
+
+
+def _untyped(options: WorkOptions, *names: str) -> list[Any]:
+    """What the options are, whatever they should be."""
+    return [getattr(options, name) for name in names]
 
 
 def refuse_misuse(decorator: str, method: Callable[..., Any]) -> None:
+    """Raise TypeError for what cannot be work."""
     said = f"@{decorator} on {getattr(method, '__qualname__', repr(method))}"
+    if inspect.isclass(method):
+        raise TypeError(
+            f"{said}: above a class it names a method that the class inherits: "
+            f"@{decorator}('recount')."
+        )
     if not inspect.isroutine(method) or isinstance(method, (staticmethod, classmethod)):
         raise TypeError(f"{said}: work is a plain method of a model.")
     if isinstance(method, Work):
@@ -57,75 +105,83 @@ def refuse_misuse(decorator: str, method: Callable[..., Any]) -> None:
     required = required_arguments(method, said)
     if required:
         raise TypeError(
-            f"{said}: nobody could pass {required} after a save. Work takes no required "
-            "arguments: give them defaults, or keep the value in a field."
+            f"{said}: nobody could pass {', '.join(required)} after a save. Work takes no "
+            "required arguments: give them defaults, or keep the value in a field."
         )
 
 
-def required_arguments(method: Callable[..., Any], said: str) -> str:
+def inherited_method(decorator: str, cls: Any, name: str) -> Callable[..., Any]:
+    """The function that ``@async_save(name)`` above this class speaks of."""
+    said = f"@{decorator}({name!r})"
+    if not inspect.isclass(cls):
+        raise TypeError(
+            f"{said} on {getattr(cls, '__qualname__', repr(cls))}: with a name it goes above a "
+            f"class that inherits the method; on a method leave the name out: @{decorator}."
+        )
+    method = inspect.getattr_static(cls, name, None)
+    if method is None:
+        methods = [each for each, _ in inspect.getmembers_static(cls, inspect.isroutine)]
+        near = get_close_matches(name, methods, n=1)
+        raise Misdeclared(
+            f"{said}: {cls.__name__} has no method {name!r}"
+            + (f"; did you mean {near[0]!r}?" if near else "."),
+            "E017",
+        )
+    if isinstance(method, Work):  # with other options
+        return method.__wrapped__
+    return method  # type: ignore[no-any-return]  # `refuse_misuse` sees to it
+
+
+def refuse_wrong_record(marked: Any, record: DescendantsRecord) -> None:
+    """Raise TypeError where ``@descendants`` cannot stand."""
+    said = f"@descendants on {getattr(marked, '__qualname__', repr(marked))}"
+    if record.paths and record.of:
+        raise TypeError(
+            f"{said}: `of` goes with a method that returns descendants, not with paths."
+        )
+    if inspect.isclass(marked):
+        if not record.paths:
+            raise TypeError(f"{said}: above a class it takes paths: @descendants('scenes').")
+        return
+    if not inspect.isroutine(marked):
+        raise TypeError(f"{said}: it goes on a method of a model, or above the class.")
+    if not record.paths:
+        _refuse_wrong_bare(marked, said)
+
+
+def _refuse_wrong_bare(marked: Any, said: str) -> None:
+    if isinstance(marked, Work):
+        raise TypeError(
+            f"{said}: bare, it is for a method that returns descendants. Name the relation "
+            "paths that this work touches: @descendants('scenes')."
+        )
+    if isinstance(marked, staticmethod):
+        raise TypeError(f"{said}: write it as a method, or as a class method of the batch.")
+    function = getattr(marked, "__func__", marked)
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{said}: nobody awaits it; write it as a plain function.")
+    required = required_arguments(function, said)
+    if isinstance(marked, classmethod):
+        if len(required) != 1:
+            raise TypeError(
+                f"{said}: a class method is given one queryset, of all the objects whose "
+                "descendants are wanted: def found(cls, books)."
+            )
+    elif required:
+        raise TypeError(
+            f"{said}: nobody could pass {', '.join(required)} to it; give them defaults. For a "
+            "class method, which is given the batch, @descendants stands above @classmethod."
+        )
+
+
+def required_arguments(method: Callable[..., Any], said: str) -> list[str]:
     """The names of all that a call of the method would have to pass, besides ``self``."""
     parameters = list(inspect.signature(method).parameters.values())
     if not parameters:
         raise TypeError(f"{said}: it takes no self, so it is no method.")
-    return ", ".join(
+    return [
         parameter.name
         for parameter in parameters[1:]
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    )
-
-
-def refuse_unknown_of(
-    model: type[Model],
-    records: Mapping[str, DescendantsRecord],
-    works: Mapping[str, WorkDeclaration],
-) -> None:
-    names = {*works, *(work.method for work in works.values())}
-    for method, record in records.items():
-        if record.of is not None and record.of not in names:
-            near = get_close_matches(record.of, names, n=1)
-            raise ImproperlyConfigured(
-                f"{model.__name__}.{method}: @descendants(of={record.of!r}): {model.__name__} has "
-                "no such work" + (f"; did you mean {near[0]!r}?" if near else ".")
-            )
-
-
-def refuse_paths_without_work(model: type[Model]) -> None:
-    for name, attribute in attributes_of(model):
-        record = vars(attribute).get(RECORD) if inspect.isfunction(attribute) else None
-        if record is not None and record.paths and not isinstance(attribute, Work):
-            raise ImproperlyConfigured(
-                f"{model.__name__}.{name}: @descendants{record.paths} stands on a method that is "
-                "no work; add @async_save or @async_method."
-            )
-
-
-def refuse_hidden(model: type[Model]) -> None:
-    """Refuse what would be taken for a plain method: nobody would notice that nothing starts."""
-    for name, attribute in attributes_of(model):
-        said = f"{model.__name__}.{name}"
-        if isinstance(attribute, Work):
-            if attribute.__name__ != name:
-                raise ImproperlyConfigured(
-                    f"{said}: this work is a function named {attribute.__name__!r}. Name it alike; "
-                    "if a decorator below the mark made it, that one lacks functools.wraps."
-                )
-        elif may_hide(attribute) and hides(attribute):
-            raise ImproperlyConfigured(
-                f"{said}: what stands above @async_save, @async_method or @descendants hides it. "
-                "Put the marks on top, on a plain method."
-            )
-
-
-def may_hide(attribute: Any) -> bool:
-    return isinstance(attribute, property) or inspect.isroutine(attribute)
-
-
-def hides(attribute: Any) -> bool:
-    """Whether a mark can be seen only from below this decorator."""
-    seen = hasattr(attribute, RECORD)
-    below = attribute
-    while below := getattr(below, "fget", None) or getattr(below, "__wrapped__", None):
-        if isinstance(below, Work) or (hasattr(below, RECORD) and not seen):
-            return True
-    return False
+    ]

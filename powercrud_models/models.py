@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from powercrud_models.clock import DatabaseClock
-from powercrud_models.context import current_run
 from powercrud_models.exceptions import PowerCRUDError, TaskFailed
-from powercrud_models.fields import KeyField, new_key
-from powercrud_models.launches import open_launch
+from powercrud_models.fields import KeyField, MessageField, new_key
+from powercrud_models.messages import Message
 from powercrud_models.types import TaskProgress
+from powercrud_models.waiting import wait_until_ended
 
 
 class AsyncTask(models.Model):
     """One run in the background: what was asked for, how it stands, how it ended."""
 
     class Status(models.TextChoices):
-        PENDING = "pending"
-        WAITING = "waiting"
-        IN_PROGRESS = "in_progress"
-        SUCCESS = "success"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
+        PENDING = "pending", _("pending")
+        WAITING = "waiting", _("waiting")
+        IN_PROGRESS = "in_progress", _("in progress")
+        SUCCESS = "success", _("success")
+        FAILED = "failed", _("failed")
+        CANCELLED = "cancelled", _("cancelled")
 
     UNFINISHED = (Status.PENDING, Status.WAITING, Status.IN_PROGRESS)
     PAYLOAD_VERSION = 1
 
     key = KeyField(primary_key=True, max_length=100, default=new_key, editable=False)
-    label = models.CharField(max_length=255)
+    label = MessageField()
     status = models.CharField(max_length=11, choices=Status, default=Status.PENDING)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -51,7 +52,7 @@ class AsyncTask(models.Model):
     recoveries = models.PositiveIntegerField(default=0)
     sends = models.PositiveIntegerField(default=0)
     queue_error = models.TextField(blank=True, default="")
-    error = models.TextField(blank=True, default="")
+    error = MessageField(blank=True, default="")
     created_at = models.DateTimeField(db_default=DatabaseClock())
     resend_at = models.DateTimeField(db_default=DatabaseClock())
     started_at = models.DateTimeField(null=True)
@@ -62,7 +63,7 @@ class AsyncTask(models.Model):
         indexes = (models.Index(fields=("status", "resend_at"), name="powercrud_task_due"),)
 
     def __str__(self) -> str:
-        return self.label
+        return str(self.label)
 
     @property
     def is_finished(self) -> bool:
@@ -83,6 +84,9 @@ class AsyncTask(models.Model):
             ended=models.Count("pk", filter=~todo),
             at_work=models.Count("pk", filter=todo & models.Q(pk=pulse and pulse.item_id)),
         )
+        if not items["total"]:  # a hold is one unit, done when its block has ended
+            ended = not self._unfinished().exists()
+            items = {"total": 1, "ended": int(ended), "at_work": int(not ended)}
         steps = pulse if items["at_work"] else None  # the loop of an item that has ended is over
         return TaskProgress(
             items_done=items["ended"],
@@ -92,23 +96,38 @@ class AsyncTask(models.Model):
             pulse_age=(pulse.now - pulse.beat_at).total_seconds() if pulse else None,
         )
 
+    def _unfinished(self) -> models.QuerySet[AsyncTask]:
+        """This task, if it has not ended by now."""
+        tasks = AsyncTask.objects.using(self._state.db)
+        return tasks.filter(pk=self.key, status__in=self.UNFINISHED)
+
     def _items(self) -> models.QuerySet[TaskItem]:
         """Its items, from the database that it was read from: a router may name a replica."""
         return TaskItem.objects.using(self._state.db).filter(task_id=self.key)
 
-    def describe(self) -> str:
+    def describe(self) -> Message:
         """What it does, for whom, since when and how far: for messages (three queries)."""
-        progress = self.progress
-        more = f" and {progress.items_total - 1} more" if progress.items_total > 1 else ""
-        try:
-            by = f" by {self.user}" if self.user else ""
-        except ObjectDoesNotExist:  # the user was deleted behind Django's back
-            by = ""
+        progress, label = self.progress, self.label
+        if progress.items_total > 1:
+            more = progress.items_total - 1
+            label = Message(gettext_noop("%(label)s and %(more)s more"), label=label, more=more)
         since = timezone.localtime(self.created_at) if settings.USE_TZ else self.created_at
-        return (
-            f"the task “{self.label}”{more}, started{by} at {since:%H:%M:%S}, "
-            f"{self.get_status_display().lower()}, {progress}"
+        return Message(
+            gettext_noop(
+                "the task “%(label)s”, started%(by)s at %(since)s, %(status)s, %(progress)s"
+            ),
+            label=label,
+            by=self._by_whom(),
+            since=f"{since:%H:%M:%S}",
+            status=Message.of(self.Status(self.status).label),
+            progress=progress.as_message(),
         )
+
+    def _by_whom(self) -> str:
+        try:
+            return Message(gettext_noop(" by %(user)s"), user=str(self.user)) if self.user else ""
+        except ObjectDoesNotExist:  # the user was deleted behind Django's back
+            return ""
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end, and return what the work returned.
@@ -123,18 +142,7 @@ class AsyncTask(models.Model):
         >>> book.recount.enqueue().result(timeout=60)
         29551
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = 0.02
-        self.refresh_from_db(using=self._state.db)
-        if not self.is_finished:
-            self._refuse_endless_wait()
-        while not self.is_finished:
-            left = pause if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"{self.describe()} has not ended within {timeout} s.")
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, 0.5)
-            self.refresh_from_db(using=self._state.db)
+        wait_until_ended(self, timeout)
         if self.status != self.Status.SUCCESS:
             raise TaskFailed(self)
         values = [item.value for item in self._items().order_by("pk")]
@@ -142,31 +150,15 @@ class AsyncTask(models.Model):
 
     result.alters_data = True  # type: ignore[attr-defined]  # a page shall not wait for a task
 
-    def _refuse_endless_wait(self) -> None:
-        connection = connections[self._state.db or DEFAULT_DB_ALIAS]
-        run, launch = current_run(), open_launch(connection.alias)
-        if run is not None and run.owner == self.key:
-            reason = "this code is part of it"
-        elif launch is not None and launch.task_key == self.key:
-            reason = "it is queued when this transaction commits"
-        elif connection.in_atomic_block and connection.vendor == "sqlite":
-            reason = "this transaction keeps every worker from writing"
-        else:
-            return
-        raise PowerCRUDError(
-            f"Waiting here for the result of “{self.label}” would never end: {reason}. Ask for it "
-            "after the commit."
-        )
-
 
 class TaskItem(models.Model):
     """One unit of a task: this work on this object."""
 
     class Status(models.TextChoices):
-        TODO = "todo"
-        DONE = "done"
-        FAILED = "failed"
-        SKIPPED = "skipped"
+        TODO = "todo", _("to do")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+        SKIPPED = "skipped", _("skipped")
 
     task = models.ForeignKey(
         AsyncTask, on_delete=models.CASCADE, related_name="items", db_constraint=False
@@ -175,7 +167,7 @@ class TaskItem(models.Model):
     object_id = KeyField(max_length=255)
     work = KeyField(max_length=100)
     status = models.CharField(max_length=7, choices=Status, default=Status.TODO)
-    error = models.TextField(blank=True, default="")
+    error = MessageField(blank=True, default="")
     returned = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     returned_as_text = models.BooleanField(default=False)
 

@@ -11,17 +11,20 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Model
+from django.utils.translation import gettext_noop
 
 from powercrud_models import lifecycle
-from powercrud_models.context import Run, Steps, current_run, running
+from powercrud_models.context import Run, Steps, current_run, fenced, running
 from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import LeaseLost
 from powercrud_models.fields import new_key
 from powercrud_models.heartbeat import Heartbeat
 from powercrud_models.launches import open_launch
+from powercrud_models.messages import Message
 from powercrud_models.models import TaskItem
 from powercrud_models.stores import get_store
+from powercrud_models.timeouts import limited
 from powercrud_models.types import ObjectKey, WorkDeclaration, model_label, python_pk
 
 logger = logging.getLogger("powercrud_models")
@@ -49,54 +52,85 @@ def run_task(task_key: str) -> None:
 
 
 def _run_item(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
+    """Do the item, as often as its work may be tried, and record how it ended."""
+    tries = 0
+    while not _try_item(claim, item, run, is_last=tries >= _retries_of(item)):
+        tries += 1
+
+
+def _try_item(claim: lifecycle.Claim, item: TaskItem, run: Run, *, is_last: bool) -> bool:
+    """Whether the item has ended: it is done, or it failed for the last time."""
     try:
-        obj, work = _load(item, claim.alias)
-        run.fenced = work.options.atomic
-        if work.options.atomic:
-            for attempt in attempts(claim.alias):
-                # the callbacks that follow the commit are no part of the run
-                with attempt, transaction.atomic(using=claim.alias):
-                    lifecycle.hold_fence(claim)
-                    with running(run):
-                        returned = call(run, obj, work)
-                    lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
-                if attempt.is_to_be_repeated:  # what it did to the object is undone
-                    obj, work = _load(item, claim.alias)
-        else:
-            with running(run):
-                returned = call(run, obj, work)
-            with transaction.atomic(using=claim.alias):
-                lifecycle.hold_fence(claim)
-                lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
+        _do(claim, item, run)
     except LeaseLost:
         raise
+    except CannotRun as error:
+        _fail(claim, item, error.message)
     except Exception:  # the outermost frame of work, which may raise anything
         if lifecycle.has_ended(claim, item):  # it raised after the commit
             logger.exception("%s is done, but an on_commit callback of its work failed", item)
-            return
-        logger.exception("%s failed", item)
+            return True
+        logger.exception("%s failed%s", item, "" if is_last else "; it is tried again")
+        if not is_last:
+            return False
+        _fail(claim, item, f"{item}\n{traceback.format_exc()}")
+    return True
+
+
+def _fail(claim: lifecycle.Claim, item: TaskItem, error: str) -> None:
+    with transaction.atomic(using=claim.alias):
+        lifecycle.hold_fence(claim)
+        lifecycle.end_item(claim, item, TaskItem.Status.FAILED, error=error)
+
+
+def _do(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
+    obj, work = _load(item, claim.alias)
+    if work.options.atomic:
+        for attempt in attempts(claim.alias):
+            # the callbacks that follow the commit are no part of the run
+            with attempt, transaction.atomic(using=claim.alias):
+                lifecycle.hold_fence(claim)
+                with running(run), fenced(), limited(work.options.timeout, str(item)):
+                    returned = call(run, obj, work)
+                lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
+            if attempt.is_to_be_repeated:  # what it did to the object is undone
+                obj, work = _load(item, claim.alias)
+    else:
+        with running(run), limited(work.options.timeout, str(item)):
+            returned = call(run, obj, work)
         with transaction.atomic(using=claim.alias):
             lifecycle.hold_fence(claim)
-            lifecycle.end_item(
-                claim, item, TaskItem.Status.FAILED, error=f"{item}\n{traceback.format_exc()}"
-            )
+            lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
+
+
+def _retries_of(item: TaskItem) -> int:
+    work = works_of(item.model_class).get(item.work) if item.model_class else None
+    return work.options.retries if work else 0
 
 
 def _load(item: TaskItem, alias: str) -> tuple[Model, WorkDeclaration]:
     model = item.model_class
     work = works_of(model).get(item.work) if model else None
     if model is None or work is None:
-        raise LookupError(
-            f"{item.model} declares no work named {item.work!r} any more. If the method was "
-            f"renamed, keep its identity: @async_save(name={item.work!r})."
+        said = gettext_noop(
+            "%(model)s declares no work named “%(work)s” any more. If the method was renamed, keep "
+            "its identity: @async_save(name='%(work)s')."
         )
+        raise CannotRun(Message(said, model=item.model, work=item.work))
     try:
         return model._base_manager.using(alias).get(pk=python_pk(model, item.object_id)), work
     except ObjectDoesNotExist:
-        raise LookupError(
-            f"{model._meta.verbose_name} {item.object_id} was deleted before {item.work!r} could "
-            "run on it."
-        ) from None
+        said = gettext_noop("%(model)s %(pk)s was deleted before “%(work)s” could run on it.")
+        name = Message.of(model._meta.verbose_name or "")
+        raise CannotRun(Message(said, model=name, pk=item.object_id, work=item.work)) from None
+
+
+class CannotRun(Exception):
+    """No try can do this item; the message says why."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 def call(
@@ -108,7 +142,7 @@ def call(
     try:
         return getattr(obj, work.method)(*args, **(kwargs or {}))
     finally:
-        run.active.pop()
+        run.active.remove(step)
 
 
 @contextmanager
@@ -152,7 +186,7 @@ def run_recorded(obj: Model, work: WorkDeclaration, alias: str) -> str:
     claim = lifecycle.claim(task_key)
     assert claim is not None, "nobody else sees the task before this transaction commits"
     run = Run(owner=task_key, claim=claim)
-    with running(run):
+    with running(run), fenced():
         returned = call(run, obj, work)
     lifecycle.end_item(claim, claim.items[0], TaskItem.Status.DONE, returned=returned)
     return task_key

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_noop
+
+from powercrud_models.messages import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.db.models import Model
     from django_stubs_ext import StrOrPromise
 
@@ -114,6 +119,15 @@ class Said(NamedTuple):
         return f"{type(obj).__name__}.{method} of {obj._meta.verbose_name} {obj.pk}"
 
 
+class RelationPath(NamedTuple):
+    """The way from an object to descendants of it."""
+
+    path: str
+    """Relation names, as in ``filter()``."""
+    recursive: bool = False
+    """Whether it is followed again from what it has reached, down to the end of the tree."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkOptions:
     """What ``@async_save`` and ``@async_method`` were given."""
@@ -126,6 +140,14 @@ class WorkOptions:
     """What people read; the method's name if empty."""
     atomic: bool = True
     """Whether it runs in one transaction, or in autocommit and at least once."""
+    fields: tuple[str, ...] = ()
+    """An update starts the work only when it changes one of these; empty: whatever it changes."""
+    condition: Callable[[Any], object] | None = None
+    """Asked with the saved object: a false answer keeps the save from starting the work."""
+    timeout: float | None = None
+    """Seconds after which one run of the work is stopped; None: no limit of its own."""
+    retries: int = 0
+    """How often work that raised is tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,22 +157,28 @@ class WorkDeclaration:
     method: str
     """The attribute of the model that is called."""
     options: WorkOptions
-    paths: tuple[str, ...]
-    """Relation paths to descendants, as in ``filter()``."""
+    paths: tuple[RelationPath, ...]
+    """Relation paths to descendants."""
     methods: tuple[str, ...]
-    """Methods of the model that return more descendants."""
+    """Methods of an object that return more descendants."""
+    batch_methods: tuple[str, ...] = ()
+    """Class methods that return those of a whole queryset of objects."""
 
     @property
     def name(self) -> str:
         return self.options.name or self.method
 
     @property
-    def label(self) -> str:
-        return str(self.options.label or self.name.replace("_", " "))
+    def label(self) -> Message:
+        return Message.of(self.options.label or self.name.replace("_", " "))
 
     def starts_on(self, created: bool) -> bool:
         """Whether a save that creates (or else updates) the row sets this work in motion."""
         return self.options.on == "save" or self.options.on == ("create" if created else "update")
+
+    def applies_to(self, obj: Model) -> bool:
+        """Whether the saved object meets the work's condition."""
+        return self.options.condition is None or bool(self.options.condition(obj))
 
 
 @dataclass(frozen=True)
@@ -174,6 +202,14 @@ class TaskProgress:
         done = self.items_done + (inner if self.items_done < self.items_total else 0.0)
         return done / self.items_total if self.items_total else 0.0
 
+    def as_message(self) -> Message:
+        """What people read."""
+        return Message(
+            gettext_noop("%(done)s of %(total)s done, %(percent)s%%"),
+            done=self.items_done,
+            total=self.items_total,
+            percent=int(self.fraction * 100),  # rounded up it could say 100% too early
+        )
+
     def __str__(self) -> str:
-        percent = int(self.fraction * 100)  # rounded up it could say 100% too early
-        return f"{self.items_done} of {self.items_total} done, {percent}%"
+        return str(self.as_message())

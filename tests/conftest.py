@@ -10,10 +10,14 @@ import pytest
 from django.conf import settings as django_settings
 
 from powercrud_models.models import AsyncTask
+from tests.databases import delete_instead_of_truncate
 from tests.deliveries import lose_messages, task_of
+from tests.kinds.declared import Attempt
 from tests.kinds.models import Clock, Crew, Part, Project
 from tests.stage import Stage
 from tests.witness import Witness
+
+delete_instead_of_truncate()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,11 +60,12 @@ def async_off(settings) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_script() -> Iterator[None]:
-    """What a test gave to ``Project.script`` and ``Crew.script`` is gone when it ends."""
+    """What a test gave to the ``script`` of a model is gone when it ends."""
     yield
     Project.script = None
     Crew.script = None
     Clock.script = None
+    Attempt.script = None
 
 
 @pytest.fixture

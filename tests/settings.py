@@ -9,7 +9,8 @@ os.environ.setdefault("SAMPLE_ENGINE", os.environ.get("TEST_DATABASE", "sqlite")
 from config.settings import *  # noqa: F403
 from config.settings import DATABASES, INSTALLED_APPS
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.kinds"]
+INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework", "tests.kinds", "tests.doors"]
+ROOT_URLCONF = "tests.doors.urls"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # Files, not memory: threads and processes of the tests open connections of their own. The folder

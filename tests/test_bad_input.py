@@ -126,7 +126,7 @@ def test_a_nonsense_descendant(queued, project, monkeypatch, unchanged) -> None:
     replace_neighbours(monkeypatch, lambda self: "all of them")
     with pytest.raises(TypeError) as error:
         project.save()
-    said = f"Project.neighbours of project {project.pk} returned 'all of them'; @descendants meth"
+    said = f"Project.neighbours of project {project.pk} returned 'all of them'; what can be locke"
     assert str(error.value).startswith(said)
 
 
@@ -183,7 +183,7 @@ def test_an_object_that_was_deleted_before_its_task_runs(queued, project) -> Non
     delete_raw(project)
 
     task = ran(project.async_task)
-    said = f"project {project.pk} was deleted before 'rebuild' could run on it."
+    said = f"project {project.pk} was deleted before “rebuild” could run on it."
     item = task.items.get()
     assert (task.status, item.status) == ("failed", "failed")
     assert said in item.error

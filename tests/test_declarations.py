@@ -16,7 +16,7 @@ from django.test.utils import isolate_apps
 from powercrud_models import AsyncModelMixin, async_method, async_save, descendants
 from powercrud_models.declarations import work_by_method, works_of
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem
-from tests.kinds.models import Bolt, Project, Report
+from tests.kinds.models import Bolt, Memo, Project, Report
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def messages(apps: Apps) -> list[CheckMessage]:
     return [message for message in found if message.obj is not None]
 
 
-def refused(model: type[models.Model], apps: Apps) -> str:
+def refused(model: type[models.Model], apps: Apps, check_id: str = "E002") -> str:
     """What `check` says of the model: one error, and the first save says the same."""
     [message] = messages(apps)
-    assert (message.id, message.obj) == ("powercrud_models.E002", model)
+    assert (message.id, message.obj) == (f"powercrud_models.{check_id}", model)
     with pytest.raises(ImproperlyConfigured) as error:
         model(pk=1).save()
     assert str(error.value) == message.msg
@@ -121,7 +121,7 @@ def test_a_renamed_method_runs_what_was_stored_under_its_name(
     run_task(task.key)
     task.refresh_from_db()
     assert task.status == "failed"
-    assert "kinds.project declares no work named 'recompute'" in task.error
+    assert "kinds.project declares no work named “recompute”" in task.error
     assert "@async_save(name='recompute')" in task.error
     assert not ObjectLock.objects.exists()
 
@@ -206,8 +206,58 @@ def test_the_wrong_order_of_bases_is_an_error_of_python(apps) -> None:
 
 
 def test_the_models_of_the_test_suite_are_in_order() -> None:
-    assert run_checks(tags=["powercrud_models"]) == []
+    messages = [(each.id, each.obj) for each in run_checks(tags=["powercrud_models"])]
+    assert messages == [("powercrud_models.W005", Memo)]  # it is there to take the mark away
     assert works_of(Bolt) == {}
+
+
+def test_w005_an_override_without_the_decorator() -> None:
+    [warning] = run_checks(tags=["powercrud_models"])
+    assert warning.msg.startswith("Memo.file overrides a decorated method without the decorator")
+    assert not warning.is_serious()
+
+
+def test_e009_a_field_that_does_not_exist_has_the_nearest_name(apps) -> None:
+    class Album(Isolated):
+        title = models.CharField(max_length=10)
+
+        @async_save(fields=["titel"])
+        def sort(self): ...
+
+    assert refused(Album, apps, "E009") == (
+        "Album.sort: @async_save(fields=['titel']): Album saves no field 'titel'; did you mean "
+        "'title'?"
+    )
+
+
+def test_e009_many_to_many_is_not_saved_with_the_row(apps) -> None:
+    class Album(Isolated):
+        covers = models.ManyToManyField("self")
+
+        @async_save(fields=["covers"])
+        def sort(self): ...
+
+    assert "Album saves no field 'covers'; it has ['id']." in refused(Album, apps, "E009")
+
+
+def test_e002_a_path_above_the_class_that_does_not_exist(apps) -> None:
+    @descendants("cover")
+    class Album(Isolated):
+        original = models.ForeignKey("self", models.CASCADE, related_name="covers")
+
+    assert "Album: @descendants('cover'): Album has no relation 'cover'; did you mean 'covers'" in (
+        refused(Album, apps)
+    )
+
+
+def test_e001_reaches_declarations_above_a_class(apps) -> None:
+    @descendants("covers")
+    class Album(Plain):
+        original = models.ForeignKey("self", models.CASCADE, related_name="covers")
+
+    [message] = messages(apps)
+    assert (message.id, message.obj) == ("powercrud_models.E001", Album)
+    assert message.msg.startswith("Album is decorated, but Album does not inherit")
 
 
 # ------------------------------------------------------------------------ E001: without the mixin
@@ -340,7 +390,7 @@ def test_e002_the_name_of_the_attribute_is_not_the_name_in_filter(apps) -> None:
     assert refused(Album, apps).endswith("did you mean 'song'?")
 
 
-def test_e002_one_name_for_two_works(apps) -> None:
+def test_e005_one_name_for_two_works(apps) -> None:
     class Album(Isolated):
         @async_save
         def sort(self): ...
@@ -348,12 +398,12 @@ def test_e002_one_name_for_two_works(apps) -> None:
         @async_save(name="sort")
         def scan(self): ...
 
-    assert refused(Album, apps) == (
+    assert refused(Album, apps, "E005") == (
         "Album.scan: the name 'sort' is taken by Album.sort; give one of them another name."
     )
 
 
-def test_e002_of_no_work_has_the_nearest_name(apps) -> None:
+def test_e006_of_no_work_has_the_nearest_name(apps) -> None:
     class Album(Isolated):
         @async_save
         def sort(self): ...
@@ -361,17 +411,17 @@ def test_e002_of_no_work_has_the_nearest_name(apps) -> None:
         @descendants(of="srot")
         def found(self): ...
 
-    assert refused(Album, apps) == (
+    assert refused(Album, apps, "E006") == (
         "Album.found: @descendants(of='srot'): Album has no such work; did you mean 'sort'?"
     )
 
 
-def test_e002_paths_on_a_method_that_is_no_work(apps) -> None:
+def test_e007_paths_on_a_method_that_is_no_work(apps) -> None:
     class Album(Isolated):
         @descendants("album")
         def sort(self): ...
 
-    message = refused(Album, apps)
+    message = refused(Album, apps, "E007")
     assert message.startswith("Album.sort: @descendants('album',) stands on a method")
     assert "add @async_save or @async_method" in message
 
@@ -393,35 +443,35 @@ def rude(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("mark", [async_save, async_method, async_save(name="stored")])
 @pytest.mark.parametrize("above", [staticmethod, classmethod, property, polite])
-def test_e002_a_decorator_that_hides_work(apps, above, mark) -> None:
+def test_e008_a_decorator_that_hides_work(apps, above, mark) -> None:
     class Album(Isolated):
         @above
         @mark
         def sort(self): ...
 
-    assert refused(Album, apps) == (
+    assert refused(Album, apps, "E008") == (
         "Album.sort: what stands above @async_save, @async_method or @descendants hides it. "
         "Put the marks on top, on a plain method."
     )
 
 
 @pytest.mark.parametrize("above", [staticmethod, classmethod, property])
-def test_e002_a_decorator_that_hides_descendants(apps, above) -> None:
+def test_e008_a_decorator_that_hides_descendants(apps, above) -> None:
     class Album(Isolated):
         @above
         @descendants
         def found(self): ...
 
-    assert "Album.found: what stands above" in refused(Album, apps)
+    assert "Album.found: what stands above" in refused(Album, apps, "E008")
 
 
-def test_e002_work_under_another_name_than_its_functions(apps) -> None:
+def test_e008_work_under_another_name_than_its_functions(apps) -> None:
     class Album(Isolated):
         @async_save
         @rude
         def sort(self): ...
 
-    message = refused(Album, apps)
+    message = refused(Album, apps, "E008")
     assert message.startswith("Album.sort: this work is a function named 'inner'.")
     assert "functools.wraps" in message
 

@@ -15,14 +15,19 @@ from powercrud_models import AsyncModelMixin, async_method, async_save, descenda
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem
+from powercrud_models.types import RelationPath
 from tests.kinds.models import Bolt, Brief, Letter, Memo, Note, Part, Project, Report
 
 # ---------------------------------------------------------------------------- what is recorded
 
 
+def paths(*names: str) -> tuple[RelationPath, ...]:
+    return tuple(RelationPath(name) for name in names)
+
+
 def test_either_order_of_the_two_records_the_same() -> None:
     below, above = works_of(Project)["rebuild"], works_of(Part)["tighten"]
-    assert (below.paths, above.paths) == (("parts", "tags"), ("bolts",))
+    assert (below.paths, above.paths) == (paths("parts", "tags"), paths("bolts"))
     assert (below.options.on, above.options.on) == ("save", "save")
 
 
@@ -40,25 +45,33 @@ def test_several_descendants_add_up_on_both_sides_of_the_work() -> None:
         @descendants("original", "covers__covers")
         def sort(self): ...
 
-    assert works_of(Album)["sort"].paths == (
-        "covers",
-        "original__covers",
-        "original",
-        "covers__covers",
+    assert works_of(Album)["sort"].paths == paths(
+        "covers", "original__covers", "original", "covers__covers"
     )
 
 
 def test_every_option_arrives() -> None:
-    @async_save(on="update", name="stored", label="what people read", atomic=False)
+    @async_save(
+        on="update",
+        fields=["title"],
+        condition=bool,
+        name="stored",
+        label="what people read",
+        atomic=False,
+        timeout=1.5,
+        retries=2,
+    )
     def work(self): ...
 
-    @async_method(name="stored", label="what people read", atomic=False)
+    @async_method(name="stored", label="what people read", atomic=False, timeout=1.5, retries=2)
     def asked(self): ...
 
     for marked, on in ((work, "update"), (asked, None)):
         options = marked.options
         assert (options.on, options.name) == (on, "stored")
         assert (options.label, options.atomic) == ("what people read", False)
+        assert (options.timeout, options.retries) == (1.5, 2)
+    assert (work.options.fields, work.options.condition) == (("title",), bool)
 
 
 def test_without_options_it_runs_after_every_save_or_only_when_asked() -> None:
@@ -172,7 +185,7 @@ class TestMisuseOfWork:
         assert recount.__qualname__ in message
         assert "work is a plain method" in message
 
-    @pytest.mark.parametrize("thing", [property(lambda self: 1), 3, "recount", Project, object()])
+    @pytest.mark.parametrize("thing", [property(lambda self: 1), 3, object()])
     def test_what_is_no_method(self, mark, thing) -> None:
         message = refused(mark, thing)
         assert message.startswith(f"{name_of(mark)} on ")
@@ -212,13 +225,39 @@ def test_an_event_that_does_not_exist(on) -> None:
 
 @pytest.mark.parametrize("decorator", [async_save, async_method])
 @pytest.mark.parametrize(
-    "options", [{"name": 3}, {"label": b"text"}, {"atomic": "no"}, {"name": "n" * 101}]
+    "options",
+    [
+        {"name": 3},
+        {"label": b"text"},
+        {"atomic": "no"},
+        {"name": "n" * 101},
+        {"timeout": 0},
+        {"timeout": "60"},
+        {"timeout": True},
+        {"retries": -1},
+        {"retries": 1.5},
+        {"retries": True},
+    ],
 )
 def test_an_option_of_a_wrong_kind(decorator, options) -> None:
     ((option, value),) = options.items()
     with pytest.raises(TypeError) as error:
         decorator(**options)
     assert str(error.value).startswith(f"@{decorator.__name__}({option}={value!r}): ")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"fields": "text"}, "fields must be a list of names, such as"),
+        ({"fields": [3]}, "fields must be a list of names, such as"),
+        ({"fields": ["text"], "on": "create"}, "a save that creates the row changes every field"),
+        ({"condition": "is_draft"}, "condition must be a function of the object"),
+    ],
+)
+def test_an_option_of_a_save_of_a_wrong_kind(options, said) -> None:
+    with pytest.raises(TypeError, match=said):
+        async_save(**options)
 
 
 def test_a_label_may_be_translated_later() -> None:
@@ -233,12 +272,12 @@ def test_options_go_by_name_only() -> None:
 
 
 class TestMisuseOfDescendants:
-    @pytest.mark.parametrize("paths", [("",), ("parts", ""), (3,), (None,), (Project,)])
+    @pytest.mark.parametrize("paths", [("",), ("parts", ""), (3,), (None,), ("parts", Project)])
     def test_what_is_no_path(self, paths) -> None:
         with pytest.raises(TypeError, match="takes relation paths such as 'scenes'"):
             descendants(*paths)
 
-    @pytest.mark.parametrize("thing", [property(lambda self: 1), 3, Project])
+    @pytest.mark.parametrize("thing", [property(lambda self: 1), 3])
     def test_what_is_no_method(self, thing) -> None:
         with pytest.raises(TypeError, match="it goes on a method of a model"):
             descendants("parts")(thing)
@@ -384,7 +423,7 @@ def test_an_override_that_calls_super_is_one_work_of_a_task(
 def test_an_override_keeps_its_own_options_and_paths() -> None:
     assert works_of(Note)["file"].options.on == "save"
     assert works_of(Letter)["file"].options.on == "create"
-    assert works_of(Letter)["file"].paths == ("note_ptr",)
+    assert works_of(Letter)["file"].paths == paths("note_ptr")
 
 
 def test_inherited_work_is_work(db, async_off, steps) -> None:

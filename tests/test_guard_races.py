@@ -99,6 +99,33 @@ def delete(model: type[Any]) -> Callable[[Rows], None]:
     return write
 
 
+def update_all(model: type[Any]) -> Callable[[Rows], None]:
+    def write(made: Rows) -> None:
+        assert model.objects.filter(name="as made").update(name="written") == 1
+
+    return write
+
+
+def update_with_a_join(made: Rows) -> None:
+    assert Bolt.objects.filter(part__project=made.project).update(name="written") == 1
+
+
+def bulk_update(model: type[Any]) -> Callable[[Rows], None]:
+    def write(made: Rows) -> None:
+        obj = made.get(model)
+        obj.name = "written"
+        assert model.objects.bulk_update([obj], ["name"]) == 1
+
+    return write
+
+
+def delete_all(model: type[Any]) -> Callable[[Rows], None]:
+    def write(made: Rows) -> None:
+        assert model.objects.filter(pk=getattr(made, model._meta.model_name)).delete()[0]
+
+    return write
+
+
 def call_tighten(made: Rows) -> None:
     made.get(Part).tighten()
 
@@ -138,6 +165,18 @@ CASES = {
     "delete": Case(save_part, delete(Bolt), 'DELETE FROM "kinds_bolt"', "holds the rest"),
     "cascade": Case(enqueue_report, delete(Part), 'DELETE FROM "kinds_bolt"', "holds the rest"),
     "long cascade": Case(save_part, delete(Project), 'DELETE FROM "kinds_part"', "is gone"),
+    "update": Case(save_part, update_all(Bolt), 'UPDATE "kinds_bolt"', "holds"),
+    "update with a join": Case(save_part, update_with_a_join, 'UPDATE "kinds_bolt"', "holds"),
+    "bulk_update": Case(save_part, bulk_update(Bolt), 'UPDATE "kinds_bolt"', "holds"),
+    "delete of all": Case(
+        save_part, delete_all(Bolt), 'DELETE FROM "kinds_bolt"', "holds the rest"
+    ),
+    "cascade of all": Case(
+        enqueue_report, delete_all(Part), 'DELETE FROM "kinds_bolt"', "holds the rest"
+    ),
+    "long cascade of all": Case(
+        save_part, delete_all(Project), 'DELETE FROM "kinds_part"', "is gone"
+    ),
 }
 
 
@@ -424,6 +463,10 @@ class TestAWorkersOpenTransaction:
             pytest.param(delete(Project), id="cascade"),
             pytest.param(save_project, id="save of the target"),
             pytest.param(enqueue_tighten, id="enqueue"),
+            pytest.param(update_all(Part), id="update"),
+            pytest.param(bulk_update(Part), id="bulk_update"),
+            pytest.param(delete_all(Part), id="delete of all"),
+            pytest.param(delete_all(Project), id="cascade of all"),
         ],
     )
     def test_a_write_is_refused_at_once(

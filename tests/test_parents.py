@@ -9,7 +9,7 @@ import pytest
 from powercrud_models import ConflictError
 from powercrud_models.models import AsyncTask, ObjectLock
 from powercrud_models.resolution import keys_of
-from powercrud_models.types import ObjectKey, WorkDeclaration, WorkOptions
+from powercrud_models.types import ObjectKey, RelationPath, WorkDeclaration, WorkOptions
 from tests.deliveries import deliver, held_by, task_of
 from tests.kinds.models import Brief, Documentary, Film, Letter, Note, Person
 
@@ -68,7 +68,7 @@ def test_a_path_that_leads_to_a_child_locks_its_parent() -> None:
     letter.save(skip_async=True)
     [parent] = Note.objects.exclude(pk=note.pk)
     to_child = WorkDeclaration(
-        method="file", options=WorkOptions(on=None), paths=("letter",), methods=()
+        method="file", options=WorkOptions(on=None), paths=(RelationPath("letter"),), methods=()
     )
     assert keys_of([(parent, [to_child])], "default") == both_keys(letter)
     assert keys_of([(note, [to_child])], "default") == {ObjectKey.of(note)}

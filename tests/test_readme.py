@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
+import sys
+import unittest
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
+from inspect import unwrap
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.db import connection
+from django.test import TestCase
 
-from powercrud_models import conf, inline
+from powercrud_models import conf, inline, testing
 from powercrud_models.models import AsyncTask, ObjectLock
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-MODELS, USE, ERRORS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+ROOT = Path(__file__).parent.parent
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODELS, USE, ERRORS = PYTHON.findall(README)
+HOW_TO = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+UNITTEST, SETTINGS, FIXTURE, CONFLICT = PYTHON.findall(HOW_TO)
 
 
 @pytest.fixture
@@ -49,7 +59,7 @@ def test_the_example_does_what_it_says(namespace):
     assert namespace["task"].result() == 1 + 3
     shelf.refresh_from_db()
     assert shelf.pages == 4
-    assert AsyncTask.objects.filter(status="success", label__startswith="recount").count() >= 2
+    assert AsyncTask.objects.filter(status="success", items__work="recount").count() >= 2
     assert not ObjectLock.objects.exists()
 
 
@@ -73,3 +83,57 @@ def test_every_setting_is_in_the_table_with_its_default():
         field.name: str(field.default).join('""' if isinstance(field.default, str) else ("", ""))
         for field in fields(conf.Conf)
     }
+
+
+@pytest.fixture
+def shelves(namespace, monkeypatch):
+    """The models of the README, in the module that docs/testing.md imports them from."""
+    module = ModuleType("shelves.models")
+    vars(module).update(Shelf=namespace["Shelf"], Volume=namespace["Volume"])
+    monkeypatch.setitem(sys.modules, "shelves", ModuleType("shelves"))
+    monkeypatch.setitem(sys.modules, "shelves.models", module)
+    return module
+
+
+def passed(case: type[unittest.TestCase]) -> int:
+    """How many tests there are, all of which must pass."""
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    assert result.errors + result.failures == []
+    return result.testsRun
+
+
+def test_the_how_to_with_unittest(shelves):
+    names: dict[str, Any] = {}
+    exec(UNITTEST, names)
+    assert passed(names["ShelfTests"]) == 1
+
+
+@pytest.mark.parametrize("block", [FIXTURE, CONFLICT])
+def test_the_how_to_with_pytest(shelves, block):
+    """pytest-django's ``db`` is a TestCase; pytest's fixture is a generator."""
+    names: dict[str, Any] = {}
+    exec(block, names)
+    around = contextmanager(unwrap(names["_queue"])) if "_queue" in names else nullcontext
+    [test] = [each for name, each in names.items() if name.startswith("test_")]
+
+    class Case(TestCase):
+        def test(self):
+            with around():
+                test(db=None)
+
+    assert passed(Case) == 1
+
+
+def test_the_how_tos_settings(shelves, settings):
+    names: dict[str, Any] = {}
+    exec(SETTINGS, names)
+    settings.POWERCRUD_SETTINGS = names["POWERCRUD_SETTINGS"]
+    shelf = shelves.Shelf.objects.get()
+    shelf.save()
+    assert testing.queued_tasks() == [shelf.async_task]
+    assert [task.result() for task in testing.run_queued()] == [4]
+
+
+def test_the_how_to_names_the_whole_kit():
+    assert {name for name in testing.__all__ if f"{name}(" not in HOW_TO} == {"Refusal"}

@@ -13,11 +13,11 @@ from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
 from powercrud_models import ConflictError
-from powercrud_models.declarations import target_of
+from powercrud_models.contradictions import target_of
 from powercrud_models.models import ObjectLock
 from powercrud_models.resolution import keys_of, locked_keys
 from powercrud_models.tasks import run_task
-from powercrud_models.types import ObjectKey, WorkDeclaration, WorkOptions
+from powercrud_models.types import ObjectKey, RelationPath, WorkDeclaration, WorkOptions
 from tests.kinds.models import (
     Documentary,
     Film,
@@ -38,7 +38,10 @@ pytestmark = pytest.mark.django_db
 
 def touching(*paths: str, methods: Iterable[str] = ()) -> WorkDeclaration:
     return WorkDeclaration(
-        method="work", options=WorkOptions(on=None), paths=paths, methods=tuple(methods)
+        method="work",
+        options=WorkOptions(on=None),
+        paths=tuple(RelationPath(path) for path in paths),
+        methods=tuple(methods),
     )
 
 
@@ -243,7 +246,7 @@ def test_the_life_of_a_task_of_a_composite_key(queued, cinema) -> None:
         [conflict] = refused.value.conflicts
         assert (conflict.model, conflict.pk, conflict.holder) == (Seat, ("A", 1), task)
     free.delete()
-    Seat.objects.update(film=cinema.other)
+    Seat._base_manager.update(film=cinema.other)
 
     run_task(task.key)
     held = keys(seat, cinema.film, cinema.other)  # the other one since the worker has looked again

@@ -305,7 +305,8 @@ class TestCleaning:
 
     def test_locks_without_a_living_task_are_released_and_live_ones_never(self) -> None:
         for number, status in enumerate(Status.values):
-            AsyncTask.objects.create(key=status, label=status, status=status)
+            due = clock_plus(60)
+            AsyncTask.objects.create(key=status, label=status, status=status, resend_at=due)
             self.lock(number, status)
         self.lock(99, "never heard of")
 

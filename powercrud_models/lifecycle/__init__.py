@@ -10,21 +10,31 @@ from powercrud_models.lifecycle.ending import (
     hold_fence,
     renew,
 )
-from powercrud_models.lifecycle.launching import launch, lock_rows, send, tasks_alias
+from powercrud_models.lifecycle.holding import end_hold, start_hold
+from powercrud_models.lifecycle.launching import (
+    launch,
+    lock_objects,
+    lock_rows,
+    send,
+    tasks_alias,
+)
 from powercrud_models.lifecycle.sweeping import sweep
 
 __all__ = [
     "Claim",
     "claim",
+    "end_hold",
     "end_item",
     "finish",
     "has_ended",
     "has_one_writer",
     "hold_fence",
     "launch",
+    "lock_objects",
     "lock_rows",
     "renew",
     "send",
+    "start_hold",
     "sweep",
     "tasks_alias",
 ]

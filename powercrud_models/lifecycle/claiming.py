@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Case, Exists, F, IntegerField, Model, OuterRef, Q, QuerySet, When
+from django.utils.translation import gettext_noop
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import ConflictError
-from powercrud_models.lifecycle.ending import Claim, finish
+from powercrud_models.lifecycle.ending import HOLDER_DIED, Claim, finish
 from powercrud_models.lifecycle.launching import lock_rows, tasks_alias
+from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.resolution import Target
 from powercrud_models.stores import get_store
@@ -43,11 +45,11 @@ def claim(task_key: str) -> Claim | None:
         if not _take(claimable(alias).filter(pk=task_key), alias):
             return None
         task = AsyncTask.objects.using(alias).get(pk=task_key)
-        _start_pulse(task, alias)
+        start_pulse(task, alias)
         items = list(_items(task, alias).filter(status=TaskItem.Status.TODO).order_by("pk"))
         taken = Claim(task=task, fence=task.fence, items=items, alias=alias)
         if not items:
-            finish(taken, error="" if _items(task, alias).exists() else "It has no items.")
+            finish(taken, error="" if _items(task, alias).exists() else Message(HOLDER_DIED))
             return None
         if task.payload_version != AsyncTask.PAYLOAD_VERSION:
             finish(taken, error=_wrong_version(task))
@@ -58,9 +60,9 @@ def claim(task_key: str) -> Claim | None:
                 get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
         except ConflictError as conflict:
             if task.attempts > MAX_CONFLICTS:  # two tasks may each hold what the other needs
-                finish(taken, error=str(conflict))
+                finish(taken, error=conflict.as_message())
             else:
-                _put_back(taken, reason=str(conflict))
+                _put_back(taken, reason=conflict.as_message())
             return None
         except DatabaseError:
             raise
@@ -115,7 +117,8 @@ def at_work(rows: QuerySet[AsyncTask], alias: str) -> bool:
     return not rows.select_for_update(skip_locked=True).values_list("pk", flat=True).first()
 
 
-def _start_pulse(task: AsyncTask, alias: str) -> None:
+def start_pulse(task: AsyncTask, alias: str) -> None:
+    """Give the first sign of life of whoever has the task in hand from now on."""
     new = {
         "fence": task.fence,
         "lease_until": clock_plus(get_conf().LEASE_SECONDS),
@@ -154,9 +157,15 @@ def _put_back(taken: Claim, reason: str) -> None:
     )
 
 
-def _wrong_version(task: AsyncTask) -> str:
-    side = "worker" if task.payload_version > AsyncTask.PAYLOAD_VERSION else "launching process"
-    return (
-        f"Launched with payload version {task.payload_version}; this worker reads version "
-        f"{AsyncTask.PAYLOAD_VERSION}. Upgrade powercrud_models on the side of the {side}."
-    )
+def _wrong_version(task: AsyncTask) -> Message:
+    if task.payload_version > AsyncTask.PAYLOAD_VERSION:
+        said = gettext_noop(
+            "Launched with payload version %(launched)s; this worker reads version %(reads)s. "
+            "Upgrade powercrud_models on the side of the worker."
+        )
+    else:
+        said = gettext_noop(
+            "Launched with payload version %(launched)s; this worker reads version %(reads)s. "
+            "Upgrade powercrud_models on the side of the launching process."
+        )
+    return Message(said, launched=task.payload_version, reads=AsyncTask.PAYLOAD_VERSION)

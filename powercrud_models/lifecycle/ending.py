@@ -10,16 +10,22 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections
 from django.db.models import F, QuerySet
+from django.utils.translation import gettext, gettext_noop
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.context import Steps
 from powercrud_models.exceptions import LeaseLost
+from powercrud_models.messages import storable
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.stores import get_store
 
 Status = AsyncTask.Status
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+HOLDER_DIED = gettext_noop(
+    "The process that held these objects has died, or was stopped for too long."
+)
+"""What becomes of a task without items, a ``hold``, that gives no more sign of life."""
 MOST_STEPS = 2**31 - 1
 """What the columns of a pulse can count; a beat that fails for it would be no sign of life."""
 
@@ -53,7 +59,20 @@ def hold_fence(taken: Claim) -> None:
     else:
         held = mine.select_for_update().values_list("pk", flat=True).first() is not None
     if not held:
-        raise LeaseLost(f"The task “{taken.task.label}” was taken over by another worker.")
+        raise lease_lost(taken)
+
+
+def lease_lost(taken: Claim) -> LeaseLost:
+    """What to raise when the fence of this claim stands no more."""
+    if taken.items:
+        said = gettext("The task “%(label)s” was taken over by another worker.")
+    else:
+        said = gettext(
+            "The objects that “%(label)s” held have been released, because its process gave no "
+            "sign of life for longer than LEASE_SECONDS. Others may have changed them since: read "
+            "them again, and begin anew."
+        )
+    return LeaseLost(said % {"label": taken.task.label})
 
 
 def end_item(
@@ -67,7 +86,7 @@ def end_item(
         item.returned = returned
     else:
         item.returned, item.returned_as_text = storable(repr(returned)), True
-    item.status, item.error = status, storable(error)
+    item.status, item.error = status, error
     item.save(using=taken.alias, update_fields=["status", "error", "returned", "returned_as_text"])
     if item is taken.items[-1]:
         finish(taken)
@@ -83,11 +102,6 @@ def _json_can_carry(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return not ESCAPED_NUL.search(encoded)
-
-
-def storable(text: str) -> str:
-    """The text with what not every database stores written as an escape."""
-    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
 def has_ended(taken: Claim, item: TaskItem) -> bool:
@@ -125,7 +139,7 @@ def end(task_key: str, fence: int, status: AsyncTask.Status, error: str, alias: 
     mine = AsyncTask.objects.using(alias).filter(
         pk=task_key, fence=fence, status=Status.IN_PROGRESS
     )
-    ended = mine.update(status=status, error=storable(error), finished_at=DatabaseClock())
+    ended = mine.update(status=status, error=error, finished_at=DatabaseClock())
     if ended:
         get_store().release(task_key, alias)
     return bool(ended)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from django.db import router
+from django.utils.translation import gettext_noop
 
 from powercrud_models.clock import clock_plus
 from powercrud_models.conf import get_conf
@@ -13,9 +14,16 @@ from powercrud_models.context import current_user
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.fields import new_key
 from powercrud_models.launches import Launch, open_launch, register
+from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask, TaskItem
 from powercrud_models.queues import get_queue
-from powercrud_models.resolution import RowsBusy, Target, keys_of, locked_keys
+from powercrud_models.resolution import (
+    RowsBusy,
+    Target,
+    keys_of,
+    lock_guarded_rows,
+    locked_keys,
+)
 from powercrud_models.stores import get_store, refuse_others
 from powercrud_models.types import ObjectKey
 
@@ -96,6 +104,17 @@ def lock_rows(targets: Sequence[Target], alias: str, owner: str) -> set[ObjectKe
         return locked_keys(targets, alias, wait=True)
 
 
+def lock_objects(keys: Collection[ObjectKey], alias: str, owner: str) -> None:
+    """Lock these objects for the owner; a save of one of them that is still open is waited for.
+
+    Look for their holders before: those keep the rows locked for as long as they are at work.
+
+    Raises ConflictError when another task holds one of them.
+    """
+    lock_guarded_rows(keys, alias)
+    get_store().acquire(owner, keys, alias)
+
+
 def _refuse_other_database(targets: Sequence[Target], alias: str) -> None:
     if alias != tasks_alias():
         obj, works = targets[0]
@@ -106,10 +125,15 @@ def _refuse_other_database(targets: Sequence[Target], alias: str) -> None:
         )
 
 
-def _label(targets: Sequence[Target]) -> str:
+def _label(targets: Sequence[Target]) -> Message:
     """What people read; without ``str(obj)``, which may ask the database for each object."""
     obj, works = targets[0]
-    return f"{works[0].label} {obj._meta.verbose_name} {obj.pk}"[:255]
+    return Message(
+        gettext_noop("%(work)s %(model)s %(pk)s"),
+        work=works[0].label,
+        model=Message.of(obj._meta.verbose_name or ""),
+        pk=str(obj.pk),
+    )
 
 
 def _send_on_commit(task_key: str, alias: str) -> None:

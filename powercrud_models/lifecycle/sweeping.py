@@ -8,12 +8,14 @@ from contextvars import ContextVar
 
 from django.db import OperationalError, connections, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.utils.translation import gettext_noop
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.lifecycle.claiming import MAX_RECOVERIES, at_work, expired
-from powercrud_models.lifecycle.ending import end, has_one_writer
+from powercrud_models.lifecycle.ending import HOLDER_DIED, end, has_one_writer
 from powercrud_models.lifecycle.launching import send, tasks_alias
+from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
 
 Status = AsyncTask.Status
@@ -50,8 +52,9 @@ def sweep(*, thorough: bool = True) -> dict[str, int]:
 def _sweep(counts: dict[str, int], alias: str, *, thorough: bool) -> None:
     for task in _due(alias)[:MOST_AT_ONCE]:
         try:
-            if task.status == Status.IN_PROGRESS and task.recoveries >= MAX_RECOVERIES:
-                counts["failed"] += _give_up(task, alias)
+            error = _reason_to_give_up(task, alias)
+            if error:
+                counts["failed"] += _give_up(task, error, alias)
             else:
                 counts["sent"] += _send_again(task, alias)
         except Busy:
@@ -106,8 +109,21 @@ def _send_again(task: AsyncTask, alias: str) -> bool:
     return True
 
 
-def _give_up(task: AsyncTask, alias: str) -> bool:
-    error = f"{task.recoveries + 1} workers died while they were at work on this task."
+def _reason_to_give_up(task: AsyncTask, alias: str) -> str:
+    """Why no worker can take this overdue task up; empty when one can."""
+    if task.status != Status.IN_PROGRESS:
+        return ""
+    if not TaskItem.objects.using(alias).filter(task_id=task.key).exists():
+        return Message(HOLDER_DIED)
+    if task.recoveries >= MAX_RECOVERIES:
+        return Message(
+            gettext_noop("%(workers)s workers died while they were at work on this task."),
+            workers=task.recoveries + 1,
+        )
+    return ""
+
+
+def _give_up(task: AsyncTask, error: str, alias: str) -> bool:
     with _own_transaction(alias):
         stale = AsyncTask.objects.using(alias).filter(expired(alias), pk=task.key)
         if at_work(stale, alias) or not stale.update(fence=F("fence") + 1):

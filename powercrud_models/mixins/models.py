@@ -8,15 +8,18 @@ from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ValidationError
 from django.db import models, router
 from django.db.models.base import ModelBase
 
-from powercrud_models import guard, hot_path, lifecycle, runner
+from powercrud_models import asked_for, conflicts, guard, hot_path, lifecycle, runner
+from powercrud_models.changes import changing
 from powercrud_models.context import Mode, current_run, decide
 from powercrud_models.deadlocks import attempts
-from powercrud_models.declarations import work_by_method, works_of
-from powercrud_models.exceptions import PowerCRUDError
+from powercrud_models.declarations import works_of
+from powercrud_models.guarded_delete import deleting, taken_with
 from powercrud_models.models import AsyncTask
+from powercrud_models.querysets import AsyncQuerySet
 from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, Said, WorkDeclaration, parents_of
 
@@ -35,6 +38,8 @@ class AsyncModelMixin(models.Model):
     _powercrud_guarded = True  # see `resolution.is_guarded`
     _async_task_key: str | None = None
     _guarded_key: ObjectKey | None = None
+
+    objects = AsyncQuerySet.as_manager()
 
     class Meta:
         abstract = True
@@ -93,13 +98,17 @@ class AsyncModelMixin(models.Model):
         else:
             for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
                 with attempt, self._new_again_on_error(), guard.writing(watched, alias, said_by):
+                    changed = changing(self, works, update_fields, alias)
                     save_row()
-                    self._start(works, mode, watched, alias)
+                    started = [work for work in changed if work.applies_to(self)]
+                    self._start(started, mode, watched, alias)
 
     def _start(
         self, works: Sequence[WorkDeclaration], mode: Mode, watched: set[ObjectKey], alias: str
     ) -> None:
         """Queue what the save set in motion, or run it; without work, look for locks again."""
+        if works and len(watched) > 1:
+            guard.lock_parents(self, alias)  # not each save writes the rows of all
         if works and mode is Mode.QUEUED:
             self._async_task_key = lifecycle.launch([(self, works)], alias)
         elif works or current_run():
@@ -153,18 +162,38 @@ class AsyncModelMixin(models.Model):
         if not guard.watched(self, alias):
             with guard.writing((), alias, said_by):
                 return super().delete(using=using, keep_parents=keep_parents)
-        with guard.writing(guard.taken_by_delete(self, alias, keep_parents), alias, said_by):
-            keys = guard.locked_for_delete(self, alias, keep_parents)
-            guard.look(keys, alias)
-            deleted = super().delete(using=using, keep_parents=keep_parents)
-            guard.look(keys, alias)
-        return deleted
+        taken = partial(taken_with, self, alias, keep_parents=keep_parents)
+        with deleting(taken, alias, said_by):
+            return super().delete(using=using, keep_parents=keep_parents)
 
     async def adelete(
         self, using: str | None = None, keep_parents: bool = False
     ) -> tuple[int, dict[str, int]]:
         """``delete()`` for async code."""
         return await sync_to_async(self.delete)(using=using, keep_parents=keep_parents)
+
+    def full_clean(
+        self,
+        exclude: Iterable[str] | None = None,
+        validate_unique: bool = True,
+        validate_constraints: bool = True,
+    ) -> None:
+        """Django's validation; what a save would run into is an error, too, with code "conflict".
+
+        So forms and the admin show it. Descendants are looked at when nothing else is wrong.
+        """
+        errors: dict[str, Any] = {}
+        try:
+            super().full_clean(exclude, validate_unique, validate_constraints)
+        except ValidationError as error:
+            errors = error.update_error_dict(errors)
+        works = [] if errors else self._works_set_in_motion(None)
+        try:
+            conflicts.refuse_held(self, works, self._alias())
+        except ValidationError as error:
+            errors = error.update_error_dict(errors)
+        if errors:
+            raise ValidationError(errors)
 
     @property
     def async_task(self) -> AsyncTask | None:
@@ -194,43 +223,12 @@ class AsyncModelMixin(models.Model):
         return works
 
     def _run_work(self, method: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
-        """What ``book.recount()`` does: run it now, under the locks of a save."""
-        work = work_by_method(type(self), method.__name__)
-        run = current_run()
-        if work is None or (run is not None and run.is_calling(self, work)):
-            return method(*args, **kwargs)  # called by the runner, or as super().recount()
-        alias = self._alias()
-        with (
-            self._locked_row(alias, method.__name__),
-            runner.inline_run(self, [work], alias) as run,
-        ):
-            return runner.call(run, self, work, args, kwargs)
+        """What ``book.recount()`` does."""
+        return asked_for.run(self, method, args, kwargs, self._alias())
 
     def _enqueue_work(self, method: str) -> AsyncTask:
-        """What ``book.recount.enqueue()`` does: queue this work alone."""
-        said_by = Said(self, f"{method}.enqueue")
-        mode = decide(skip_async=False, said_by=said_by)
-        work = work_by_method(type(self), method)
-        assert work is not None, "the wrapper that calls this was found under the method's name"
-        alias, task_key = self._alias(), ""
-        for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
-            with attempt, self._locked_row(alias, f"{method}.enqueue"):
-                if mode is Mode.QUEUED:
-                    task_key = lifecycle.launch([(self, [work])], alias)
-                else:
-                    task_key = runner.run_recorded(self, work, alias)
-        return AsyncTask.objects.using(alias).get(pk=task_key)
-
-    @contextmanager
-    def _locked_row(self, alias: str, method: str) -> Iterator[None]:
-        """Lock this object's row, as a save would: work is asked for without one."""
-        said_by = Said(self, method)
-        if self.pk is None:
-            raise PowerCRUDError(f"{said_by}: save the object first, nobody else can see it yet.")
-        with guard.writing(guard.watched(self, alias), alias, said_by):
-            if not guard.lock_row(self, alias):
-                raise PowerCRUDError(f"{said_by}: the object has been deleted.")
-            yield
+        """What ``book.recount.enqueue()`` does."""
+        return asked_for.enqueue(self, method, self._alias())
 
     @contextmanager
     def _new_again_on_error(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ from powercrud_models.conf import get_conf
 from powercrud_models.queues.base import Queue
 from powercrud_models.queues.django_q2 import DjangoQ2Queue, missing
 from powercrud_models.queues.immediate import ImmediateQueue
+from powercrud_models.queues.testing import SilentQueue
 
 
 def async_enabled() -> bool:
@@ -23,4 +24,6 @@ def get_queue() -> Queue:
     """
     if get_conf().QUEUE == "immediate":
         return ImmediateQueue()
+    if get_conf().QUEUE == "testing":
+        return SilentQueue()
     return DjangoQ2Queue()

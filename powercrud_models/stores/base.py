@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext_noop
 
 from powercrud_models.exceptions import Conflict, ConflictError
+from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask
 from powercrud_models.types import ObjectKey
 
@@ -52,15 +54,20 @@ class Store(ABC):
 
 
 def refuse_others(
-    held: Mapping[ObjectKey, str], owners: Collection[str | None], alias: str
+    held: Mapping[ObjectKey, str],
+    owners: Collection[str | None],
+    alias: str,
+    hint: Message | None = None,
 ) -> None:
     """Raise ConflictError when anyone but these owners is among the holders."""
     others = {key: holder for key, holder in held.items() if holder not in owners}
     if others:
-        raise conflict_error(others, alias)
+        raise conflict_error(others, alias, hint)
 
 
-def conflict_error(held: Mapping[ObjectKey, str], alias: str) -> ConflictError:
+def conflict_error(
+    held: Mapping[ObjectKey, str], alias: str, hint: Message | None = None
+) -> ConflictError:
     """The error that names who holds what."""
     tasks = AsyncTask.objects.using(alias).select_related("user").in_bulk(set(held.values()))
     described = {task.key: task.describe() for task in list(tasks.values())[:MOST_DESCRIBED]}
@@ -70,8 +77,10 @@ def conflict_error(held: Mapping[ObjectKey, str], alias: str) -> ConflictError:
                 model=key.model_class,
                 pk=key.python_pk,
                 holder=tasks.get(task_key),
-                held_by=described.get(task_key, f"task {task_key}"),
+                held_by=described.get(task_key)
+                or Message(gettext_noop("task %(key)s"), key=task_key),
             )
             for key, task_key in sorted(held.items())
-        ]
+        ],
+        hint,
     )

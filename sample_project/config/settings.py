@@ -38,6 +38,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "powercrud_models.middleware.ActingUserMiddleware",
+    "powercrud_models.middleware.ConflictMiddleware",
 ]
 
 TEMPLATES = [

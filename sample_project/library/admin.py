@@ -4,6 +4,7 @@
 from django.contrib import admin
 
 from library.models import COUNTS, Author, Book, Genre, Review, Scene, Speech
+from powercrud_models.mixins.admin import AsyncAdminMixin
 
 admin.site.register(Author)
 admin.site.register(Genre)
@@ -18,7 +19,7 @@ class SceneInline(admin.TabularInline):
 
 
 @admin.register(Book)
-class BookAdmin(admin.ModelAdmin):
+class BookAdmin(AsyncAdminMixin, admin.ModelAdmin):
     list_display = ["title", "genre", *COUNTS]
     list_filter = ["genre"]
     list_select_related = ["genre"]
@@ -30,7 +31,7 @@ class BookAdmin(admin.ModelAdmin):
 # No inline for its speeches: some scenes have hundreds, and a form that size exceeds Django's
 # DATA_UPLOAD_MAX_NUMBER_FIELDS.
 @admin.register(Scene)
-class SceneAdmin(admin.ModelAdmin):
+class SceneAdmin(AsyncAdminMixin, admin.ModelAdmin):
     list_display = ["__str__", "book", "title", *COUNTS]
     list_filter = ["book"]
     list_select_related = ["book"]
@@ -40,7 +41,7 @@ class SceneAdmin(admin.ModelAdmin):
 
 
 @admin.register(Speech)
-class SpeechAdmin(admin.ModelAdmin):
+class SpeechAdmin(AsyncAdminMixin, admin.ModelAdmin):
     list_display = ["speaker", "scene", "position", "words", "lines"]
     list_select_related = ["scene"]
     search_fields = ["speaker", "text"]

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F
 from django.utils.module_loading import import_string
 
-from powercrud_models import AsyncModelMixin, async_method, async_save, descendants
+from powercrud_models import (
+    AsyncModelMixin,
+    AsyncQuerySet,
+    async_method,
+    async_save,
+    descendants,
+)
+from tests.kinds import declared
+
+__all__ = ["declared"]  # its tables
 
 
 class Tag(models.Model):
@@ -372,3 +381,59 @@ class Clock(AsyncModelMixin):
     @async_method
     def wind(self) -> object:
         return Clock.script(self) if Clock.script else None
+
+
+class Telegram(Note):
+    """It has columns of its own: a save need not write its parent's row."""
+
+    words = models.IntegerField(default=0)
+
+
+class StampedQuerySet(models.QuerySet["Label"]):
+    """A queryset of a project's own, which counts its updates."""
+
+    def update(self, **kwargs: Any) -> int:
+        return super().update(stamps=F("stamps") + 1, **kwargs)
+
+
+class LabelQuerySet(StampedQuerySet, AsyncQuerySet["Label"]):  # type: ignore[override]  # as_manager
+    def red(self) -> LabelQuerySet:
+        return self.filter(name__startswith="red")
+
+
+LabelManager = models.Manager.from_queryset(LabelQuerySet)
+
+
+class Label(models.Model):
+    """Without the mixin: its querysets are guarded, its own save is not."""
+
+    name = models.CharField(max_length=50)
+    stamps = models.IntegerField(default=0)
+
+    objects = LabelQuerySet.as_manager()
+    from_queryset = LabelManager()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Parcel(AsyncModelMixin):
+    """Its work starts on a condition."""
+
+    name = models.CharField(max_length=50)
+    is_sealed = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @async_save(condition=lambda parcel: not parcel.is_sealed)
+    @descendants("goods")
+    def weigh(self) -> None:
+        """It locks its object and the goods."""
+
+
+class Goods(AsyncModelMixin):
+    parcel = models.ForeignKey(Parcel, on_delete=models.CASCADE, related_name="goods")
+
+    def __str__(self) -> str:
+        return f"goods {self.pk}"

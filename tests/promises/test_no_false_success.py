@@ -97,7 +97,7 @@ def test_an_object_that_is_gone_fails_its_item() -> None:
 
     task.refresh_from_db()
     assert task.status == Status.FAILED
-    assert f"project {project.pk} was deleted before 'rebuild' could run on it" in task.error
+    assert f"project {project.pk} was deleted before “rebuild” could run on it" in task.error
     assert not ObjectLock.objects.exists()
 
 

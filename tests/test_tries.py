@@ -1,0 +1,139 @@
+"""``retries`` and ``timeout``: work that raises is tried again, work that hangs is stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+from powercrud_models.models import AsyncTask
+from powercrud_models.timeouts import WorkTimeout, limited
+from tests.deliveries import deliver, held_by
+from tests.kinds.declared import Attempt
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queued")]
+
+LONG = 30
+"""Seconds: a work that takes this long hangs."""
+
+
+@pytest.fixture
+def attempt(db: None) -> Attempt:
+    return Attempt.objects.create()
+
+
+def ended(task: AsyncTask) -> AsyncTask:
+    deliver()
+    task.refresh_from_db()
+    assert task.is_finished
+    assert not held_by(task.key)
+    return task
+
+
+class Raising:
+    """A script that raises the first so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.calls = 0
+
+    def __call__(self, attempt: Attempt) -> str:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise ValueError(f"no {self.calls}")
+        return f"yes after {self.calls}"
+
+
+def test_work_that_raises_is_tried_again(attempt: Attempt) -> None:
+    Attempt.script = Raising(times=2)
+    task = ended(attempt.persist.enqueue())
+    assert task.result() == "yes after 3"
+    attempt.refresh_from_db()
+    assert attempt.tried == 1  # what a try wrote that failed is undone
+
+
+def test_when_the_tries_are_used_up_the_task_fails(attempt: Attempt) -> None:
+    Attempt.script = Raising(times=9)
+    task = ended(attempt.persist.enqueue())
+    assert task.status == AsyncTask.Status.FAILED
+    assert "no 3" in task.error
+    attempt.refresh_from_db()
+    assert attempt.tried == 0
+
+
+def hang(attempt: Attempt) -> None:
+    deadline = time.monotonic() + LONG
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_work_that_takes_too_long_is_stopped_and_undone(attempt: Attempt) -> None:
+    Attempt.script = hang
+    task = ended(attempt.hurry.enqueue())
+    assert task.status == AsyncTask.Status.FAILED
+    assert "took longer than its timeout of 0.05 s" in task.error
+    attempt.refresh_from_db()
+    assert attempt.tried == 0
+
+
+def test_what_it_wrote_in_autocommit_stays_and_each_try_has_the_whole_time(
+    attempt: Attempt,
+) -> None:
+    Attempt.script = hang
+    task = ended(attempt.hurry_twice.enqueue())
+    assert task.status == AsyncTask.Status.FAILED
+    attempt.refresh_from_db()
+    assert attempt.tried == 2
+
+
+def test_work_in_time_is_let_be(attempt: Attempt) -> None:
+    task = ended(attempt.hurry.enqueue())
+    assert task.status == AsyncTask.Status.SUCCESS
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+class TestTheProcessHasOneAlarmClock:
+    @pytest.fixture(autouse=True)
+    def _restored(self) -> object:
+        handler = signal.getsignal(signal.SIGALRM)
+        yield
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+
+    def others_alarm(self, seconds: float) -> list[float]:
+        rung: list[float] = []
+        signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return rung
+
+    def test_another_alarm_that_comes_first_keeps_its_place(self) -> None:
+        rung = self.others_alarm(0.02)
+        with limited(LONG, "it"):
+            while not rung:
+                time.sleep(0.005)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+    def test_another_alarm_that_comes_later_is_set_again(self) -> None:
+        rung = self.others_alarm(0.3)
+        with pytest.raises(WorkTimeout), limited(0.02, "it"):
+            time.sleep(LONG)
+        assert not rung
+        deadline = time.monotonic() + LONG
+        while not rung and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert len(rung) == 1
+
+    def test_only_the_main_thread_has_one(self) -> None:
+        done: list[bool] = []
+
+        def work() -> None:
+            with limited(0.001, "it"):
+                time.sleep(0.05)
+            done.append(True)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(LONG)
+        assert done == [True]
