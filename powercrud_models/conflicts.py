@@ -20,7 +20,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from powercrud_models import guard, lifecycle
-from powercrud_models.changes import changing
+from powercrud_models.changes import comparison
 from powercrud_models.exceptions import Conflict, ConflictError
 from powercrud_models.models import AsyncTask
 from powercrud_models.resolution import keys_of
@@ -41,8 +41,8 @@ def refuse_held(obj: Model, works: Sequence[WorkDeclaration], alias: str) -> Non
     if obj._state.adding or obj.pk is None or not guard.is_on(alias):
         return
     try:
-        changed = changing(obj, works, None, alias, lock=False)
-        started = [work for work in changed if work.applies_to(obj)]
+        changed = comparison(obj, works, None, alias, lock=False)
+        started = [work for work in changed() if work.applies_to(obj)]
         guard.look(keys_of([(obj, started)], alias), alias)
     except ConflictError as error:
         sweep_when_committed(alias)

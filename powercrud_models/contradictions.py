@@ -36,9 +36,19 @@ def target_of(model: type[Model], path: str, *, said_by: str) -> type[Model]:
     return model
 
 
+def _has(model: type[Model], path: str) -> bool:
+    try:
+        target_of(model, path, said_by=model.__name__)
+    except Misdeclared:
+        return False
+    return True
+
+
 def refuse_wrong_path(model: type[Model], relation: RelationPath, said_by: str) -> None:
     target = target_of(model, relation.path, said_by=said_by)
-    if relation.recursive and not issubclass(model, target):
+    if relation.recursive and not (
+        issubclass(model, target._meta.concrete_model or target) and _has(target, relation.path)
+    ):
         raise Misdeclared(
             f"{said_by}: @descendants({relation.path!r}, recursive=True): the path leads from "
             f"{model.__name__} to {target.__name__}, where it cannot be followed again; recursive "
@@ -86,8 +96,9 @@ def refuse_paths_without_work(model: type[Model]) -> None:
 
 
 def refuse_unknown_fields(model: type[Model], work: WorkDeclaration) -> None:
-    fields = {field.name for field in model._meta.concrete_fields}
-    known = fields | {field.attname for field in model._meta.concrete_fields}
+    saved = [field for field in model._meta.concrete_fields if not field.generated]
+    fields = {field.name for field in saved}
+    known = fields | {field.attname for field in saved}
     for name in work.options.fields:
         if name not in known:
             raise Misdeclared(

@@ -158,8 +158,12 @@ def _mark(decorator: str, marked: Callable[..., Any] | str | None, options: Work
         return Work(method, options)
 
     def mark_inherited(cls: C) -> C:
-        method = inherited_method(decorator, cls, str(marked))
-        setattr(cls, str(marked), mark(method))
+        method: Any = inherited_method(decorator, cls, str(marked))
+        kept = ""
+        if isinstance(method, Work):  # its tasks are stored under its name
+            method, kept = method.__wrapped__, method.options.name
+        refuse_misuse(decorator, method)
+        setattr(cls, str(marked), Work(method, replace(options, name=options.name or kept)))
         return cls
 
     if isinstance(marked, str):

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import models
 
-from powercrud_models.messages import Message, loaded, stored
+from powercrud_models.messages import Message, is_message, loaded, stored
 
 
 def new_key() -> str:
@@ -43,6 +43,7 @@ class MessageField(models.TextField):  # type: ignore[type-arg]
         if not isinstance(value, str) or isinstance(value, Message):
             return value
         try:
-            return loaded(json.loads(value))
+            found = json.loads(value)
         except ValueError:
             return value
+        return loaded(found) if isinstance(found, str) or is_message(found) else value

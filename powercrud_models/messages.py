@@ -26,8 +26,7 @@ class Message(str):
     params: dict[str, Any]
 
     def __new__(cls, message: str, /, **params: Any) -> Message:
-        text = gettext(message) if message else ""
-        self = super().__new__(cls, text % params if params else text)
+        self = super().__new__(cls, _filled(message, params))
         self.message = message
         self.params = params
         return self
@@ -38,6 +37,14 @@ class Message(str):
         with override(None):
             untranslated = str(text)
         return cls(untranslated)
+
+
+def _filled(message: str, params: dict[str, Any]) -> str:
+    text = gettext(message) if message else ""
+    try:
+        return text % params if params else text
+    except (KeyError, TypeError, ValueError):  # a translation that does not fit
+        return message % params
 
 
 def joined(messages: Sequence[Message]) -> Message:
@@ -56,9 +63,14 @@ def stored(value: Any) -> Any:
     return {"message": value.message, "params": params}
 
 
+def is_message(value: Any) -> bool:
+    """Whether this is what ``stored`` makes of a message."""
+    return isinstance(value, dict) and set(value) == {"message", "params"}
+
+
 def loaded(value: Any) -> Any:
     """What was stored, in the language that is active now."""
-    if not isinstance(value, dict):
+    if not is_message(value):
         return value
     params = {name: loaded(param) for name, param in value["params"].items()}
     return Message(value["message"], **params)

@@ -8,15 +8,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Model
 from django.utils.functional import Promise
 
 from powercrud_models.marks import DescendantsRecord, Work, is_bare
+from powercrud_models.timeouts import LONGEST
 from powercrud_models.types import WorkOptions
 
 LONGEST_NAME = 100
 """Of the identity that ``TaskItem.work`` stores."""
-
-DJANGOS_OWN = {"save", "asave", "save_base", "delete", "adelete", "clean", "full_clean"}
 
 
 class Misdeclared(ImproperlyConfigured):
@@ -65,8 +65,11 @@ def refuse_wrong_options(decorator: str, options: WorkOptions) -> None:
             f"@{decorator}(condition={condition!r}): condition must be a function of the object."
         )
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and timeout > 0):
-        raise TypeError(f"@{decorator}(timeout={timeout!r}): timeout must be seconds above 0.")
+    if timeout is not None and not (is_number and 0 < timeout <= LONGEST):
+        raise TypeError(
+            f"@{decorator}(timeout={timeout!r}): timeout must be seconds, above 0 and below "
+            f"{LONGEST:.0f}."
+        )
     if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
         raise TypeError(f"@{decorator}(retries={retries!r}): retries must be a number from 0 on.")
 
@@ -88,10 +91,10 @@ def refuse_misuse(decorator: str, method: Callable[..., Any]) -> None:
         raise TypeError(f"{said}: work is a plain method of a model.")
     if isinstance(method, Work):
         raise TypeError(f"{said}: it is marked as work already; use one of the two decorators.")
-    if method.__name__ in DJANGOS_OWN:
+    if hasattr(Model, method.__name__):
         raise TypeError(
-            f"{said}: {method.__name__}() must do its part now. Move the slow part to a method "
-            "of its own and decorate that."
+            f"{said}: Django calls {method.__name__}(), which must do its part now. Move the slow "
+            "part to a method of its own and decorate that."
         )
     if inspect.iscoroutinefunction(method):
         raise TypeError(f"{said}: work runs in a worker's thread; write it as a plain function.")
@@ -111,7 +114,7 @@ def refuse_misuse(decorator: str, method: Callable[..., Any]) -> None:
 
 
 def inherited_method(decorator: str, cls: Any, name: str) -> Callable[..., Any]:
-    """The function that ``@async_save(name)`` above this class speaks of."""
+    """The method that ``@async_save(name)`` above this class speaks of."""
     said = f"@{decorator}({name!r})"
     if not inspect.isclass(cls):
         raise TypeError(
@@ -127,8 +130,6 @@ def inherited_method(decorator: str, cls: Any, name: str) -> Callable[..., Any]:
             + (f"; did you mean {near[0]!r}?" if near else "."),
             "E017",
         )
-    if isinstance(method, Work):  # with other options
-        return method.__wrapped__
     return method  # type: ignore[no-any-return]  # `refuse_misuse` sees to it
 
 

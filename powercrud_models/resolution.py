@@ -100,7 +100,7 @@ def _along(
     """The keys at the end of the path; of a recursive one on every level, one query for each."""
     target = target_of(model, relation.path, said_by=model.__name__)
     keys: set[ObjectKey] = set()
-    visited = set(pks) if relation.recursive else set()
+    visited: set[Any] = set()  # without `pks`: a child's key need not be its parent's
     while pks:
         reached: set[ObjectKey] = set()
         for rows in _reached(model, relation.path, target, pks, alias):

@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
@@ -24,7 +25,7 @@ from powercrud_models.launches import open_launch
 from powercrud_models.messages import Message
 from powercrud_models.models import TaskItem
 from powercrud_models.stores import get_store
-from powercrud_models.timeouts import limited
+from powercrud_models.timeouts import call_limited
 from powercrud_models.types import ObjectKey, WorkDeclaration, model_label, python_pk
 
 logger = logging.getLogger("powercrud_models")
@@ -90,17 +91,21 @@ def _do(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
             # the callbacks that follow the commit are no part of the run
             with attempt, transaction.atomic(using=claim.alias):
                 lifecycle.hold_fence(claim)
-                with running(run), fenced(), limited(work.options.timeout, str(item)):
-                    returned = call(run, obj, work)
+                with running(run), fenced():
+                    returned = _call_in_time(run, obj, work, item)
                 lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
             if attempt.is_to_be_repeated:  # what it did to the object is undone
                 obj, work = _load(item, claim.alias)
     else:
-        with running(run), limited(work.options.timeout, str(item)):
-            returned = call(run, obj, work)
+        with running(run):
+            returned = _call_in_time(run, obj, work, item)
         with transaction.atomic(using=claim.alias):
             lifecycle.hold_fence(claim)
             lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
+
+
+def _call_in_time(run: Run, obj: Model, work: WorkDeclaration, item: TaskItem) -> Any:
+    return call_limited(work.options.timeout, str(item), partial(call, run, obj, work))
 
 
 def _retries_of(item: TaskItem) -> int:

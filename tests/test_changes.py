@@ -10,12 +10,14 @@ import pytest
 from django.db import connection
 from django.db.models import F, Value
 from django.db.models.functions import Concat
+from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
 
 from powercrud_models import ConflictError
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem
 from tests.deliveries import lose_messages, undone
 from tests.kinds.declared import Article, Branch
+from tests.stage import Stage
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queued")]
 
@@ -102,6 +104,61 @@ def test_a_condition_is_asked_after_the_write(article: Article) -> None:
     assert change(article, price=Decimal(3)) == []
     article.is_draft = False
     assert change(article, price=Decimal(4)) == ["publish"]
+
+
+def test_what_a_receiver_changes_is_seen(article: Article) -> None:
+    def shorten(instance: Article, **_: Any) -> None:
+        instance.text = "by a receiver"
+
+    pre_save.connect(shorten, sender=Article)
+    try:
+        assert started(article.save) == ["count"]
+        assert started(article.save) == []
+    finally:
+        pre_save.disconnect(shorten, sender=Article)
+
+
+class TestANewInstanceWithTheKeyOfARow:
+    def test_it_is_an_update(self, article: Article) -> None:
+        same = {"pk": article.pk, "text": "tall", "branch_id": "oak"}
+        assert started(Article(**same, title="Woods", price=Decimal("1.50")).save) == []
+        assert started(Article(**same, title="Woods", price=Decimal("9.50")).save) == ["publish"]
+
+    def test_with_a_key_that_nobody_has_it_is_created(self, article: Article) -> None:
+        assert started(Article(pk=article.pk + 1, title="Woods").save) == ["count"]
+
+    def test_a_save_in_a_receiver_does_not_confuse_it(self, article: Article) -> None:
+        def save_another(instance: Article, created: bool, **_: Any) -> None:
+            if created:
+                Article.objects.get(pk=article.pk).save()
+
+        post_save.connect(save_another, sender=Article)
+        try:
+            new = Article(title="Woods", price=3)
+            assert started(new.save) == ["count"]
+        finally:
+            post_save.disconnect(save_another, sender=Article)
+        assert not {name for name in vars(new) if name.startswith("_row")}
+
+
+def test_nobody_changes_the_row_between_the_comparison_and_the_write(
+    article: Article, stage: Stage
+) -> None:
+    compared = stage.stop()
+
+    def save() -> None:
+        with compared.at("after", 'SELECT "kinds_article"'):
+            article.save()
+
+    writer = stage.act(save, "writer")
+    compared.wait_until_reached()
+    other = stage.act(lambda: Article._base_manager.update(text="by another"), "other")
+    other.wait_until_blocked()
+    compared.let_go()
+    writer.result()
+    other.result()
+    assert not AsyncTask.objects.exists()
+    assert Article.objects.get().text == "by another"
 
 
 def test_nothing_started_is_a_save_that_still_looks(article: Article) -> None:

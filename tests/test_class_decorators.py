@@ -82,6 +82,22 @@ def test_async_method_above_a_class() -> None:
     assert not hasattr(vars(Base)["recount"], "options")
 
 
+def test_inherited_work_keeps_the_name_that_is_stored() -> None:
+    class Base:
+        @async_save(name="stored", retries=3)
+        def recount(self) -> None: ...
+
+    @async_save("recount", on="create")
+    class Child(Base): ...
+
+    @async_save("recount", name="other")
+    class Renamed(Base): ...
+
+    options = vars(Child)["recount"].options
+    assert (options.name, options.on, options.retries) == ("stored", "create", 0)
+    assert vars(Renamed)["recount"].options.name == "other"
+
+
 def test_several_paths_above_one_class_stand_in_reading_order() -> None:
     @descendants("b")
     @descendants("a", recursive=True)

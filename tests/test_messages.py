@@ -31,6 +31,7 @@ GERMAN = {
     "the task “%(label)s”, started%(by)s at %(since)s, %(status)s, %(progress)s": (
         "der Aufgabe „%(label)s“%(by)s, seit %(since)s, %(status)s, %(progress)s"
     ),
+    "%(count)s misfits": "%(zahl)s Ausreißer",
     "pending": "wartet auf einen Arbeiter",
     "%(done)s of %(total)s done, %(percent)s%%": "%(done)s von %(total)s fertig, %(percent)s%%",
     "%(model)s %(pk)s was deleted before “%(work)s” could run on it.": (
@@ -151,6 +152,11 @@ def test_what_the_sweep_says(project: Project) -> None:
     assert reread(task, "en").error.startswith("10 workers died")
 
 
+def test_a_translation_that_does_not_fit_is_not_used() -> None:
+    with override("de"):
+        assert Message(gettext_noop("%(count)s misfits"), count=3) == "3 misfits"
+
+
 def test_a_status_is_read_in_each_readers_language(project: Project) -> None:
     project.save()
     with override("de"):
@@ -158,12 +164,17 @@ def test_a_status_is_read_in_each_readers_language(project: Project) -> None:
 
 
 class TestStored:
-    @pytest.mark.parametrize("text", ["", "plain", "100 %", "%(name)s", '{"message": "x"}', "é 😀"])
+    @pytest.mark.parametrize(
+        "text", ["", "plain", "100 %", "%(name)s", '{"message": "x"}', "123", "null", "[1]", "é 😀"]
+    )
     def test_text_that_is_nobodys_to_translate_stays_as_it_is(self, text: str) -> None:
         task = AsyncTask.objects.create(label="label", error=text)
         error = AsyncTask.objects.get(pk=task.pk).error
         assert error == text
         assert not isinstance(error, Message)
+        task.error = text
+        task.clean_fields(exclude={"started_at", "finished_at"})
+        assert task.error == text
 
     def test_a_message_in_a_message(self) -> None:
         inner = Message(gettext_noop("project"))

@@ -113,6 +113,46 @@ class TestRecursive:
             with pytest.raises(ImproperlyConfigured, match="from Tree to Leaf, where it cannot"):
                 works_of(Tree)
 
+    def test_a_path_that_exists_only_in_a_child_cannot_be_followed_again(self) -> None:
+        with isolate_apps("tests.kinds"):
+
+            class Entry(AsyncModelMixin):
+                inside = models.ForeignKey("Folder", models.CASCADE, related_name="entries")
+
+                class Meta:
+                    app_label = "kinds"
+
+            class Folder(Entry):
+                @async_save
+                @descendants("entries", recursive=True)
+                def sweep(self) -> None: ...
+
+                class Meta:
+                    app_label = "kinds"
+
+            with pytest.raises(ImproperlyConfigured, match="from Folder to Entry, where it cannot"):
+                works_of(Folder)
+
+    def test_a_foreign_key_to_a_proxy_of_itself_can(self) -> None:
+        with isolate_apps("tests.kinds"):
+
+            class Node(AsyncModelMixin):
+                parent = models.ForeignKey("Twin", models.CASCADE, related_name="children")
+
+                class Meta:
+                    app_label = "kinds"
+
+                @async_save
+                @descendants("parent", recursive=True)
+                def sweep(self) -> None: ...
+
+            class Twin(Node):
+                class Meta:
+                    app_label = "kinds"
+                    proxy = True
+
+            assert works_of(Node)["sweep"].paths[0].recursive
+
 
 class TestBatch:
     @pytest.fixture

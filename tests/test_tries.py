@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 
 import pytest
+from django.db import connection, transaction
 
 from powercrud_models.models import AsyncTask
-from powercrud_models.timeouts import WorkTimeout, limited
+from powercrud_models.timeouts import WorkTimeout, call_limited
 from tests.deliveries import deliver, held_by
 from tests.kinds.declared import Attempt
 
@@ -94,6 +97,48 @@ def test_work_in_time_is_let_be(attempt: Attempt) -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_work_that_swallows_every_exception_is_stopped_all_the_same(attempt: Attempt) -> None:
+    def careless(attempt: Attempt) -> None:
+        deadline = time.monotonic() + LONG
+        while time.monotonic() < deadline:
+            with suppress(Exception):
+                time.sleep(0.01)
+
+    Attempt.script = careless
+    assert ended(attempt.hurry.enqueue()).status == AsyncTask.Status.FAILED
+
+
+@pytest.mark.parametrize("work", ["hurry", "hurry_twice"])
+def test_a_query_that_runs_is_cancelled(attempt: Attempt, work: str) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite runs its queries in C, in this very thread")
+
+    def script(attempt: Attempt) -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_sleep({LONG})")
+
+    Attempt.script = script
+    started = time.monotonic()
+    task = ended(getattr(attempt, work).enqueue())
+    assert (task.status, time.monotonic() - started < LONG) == (AsyncTask.Status.FAILED, True)
+    assert "took longer than its timeout" in task.error
+    Attempt.script = None
+    assert ended(attempt.persist.enqueue()).status == AsyncTask.Status.SUCCESS
+
+
+def open_transactions() -> None:
+    while True:
+        with transaction.atomic():
+            pass
+
+
+def test_no_transaction_is_left_open_wherever_the_alarm_goes_off(db: None) -> None:
+    for round_ in range(100):
+        with suppress(WorkTimeout), transaction.atomic():
+            call_limited(0.0005 + round_ / 1e6, "it", open_transactions)
+        assert not connection.in_atomic_block
+
+
 class TestTheProcessHasOneAlarmClock:
     @pytest.fixture(autouse=True)
     def _restored(self) -> object:
@@ -110,30 +155,35 @@ class TestTheProcessHasOneAlarmClock:
 
     def test_another_alarm_that_comes_first_keeps_its_place(self) -> None:
         rung = self.others_alarm(0.02)
-        with limited(LONG, "it"):
+
+        def wait() -> str:
             while not rung:
                 time.sleep(0.005)
+            return "done"
+
+        assert call_limited(LONG, "it", wait) == "done"
         assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
     def test_another_alarm_that_comes_later_is_set_again(self) -> None:
         rung = self.others_alarm(0.3)
-        with pytest.raises(WorkTimeout), limited(0.02, "it"):
-            time.sleep(LONG)
+        with pytest.raises(WorkTimeout):
+            call_limited(0.02, "it", partial(time.sleep, LONG))
         assert not rung
         deadline = time.monotonic() + LONG
         while not rung and time.monotonic() < deadline:
             time.sleep(0.005)
         assert len(rung) == 1
 
+    @pytest.mark.parametrize("seconds", [1e-7, 1e-6, 1e-5, 1e-4])
+    def test_the_handler_is_restored_however_early_it_goes_off(self, seconds: float) -> None:
+        handler = signal.getsignal(signal.SIGALRM)
+        for _ in range(100):
+            with suppress(WorkTimeout):
+                call_limited(seconds, "it", int)
+            assert signal.getsignal(signal.SIGALRM) is handler
+            assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
     def test_only_the_main_thread_has_one(self) -> None:
-        done: list[bool] = []
-
-        def work() -> None:
-            with limited(0.001, "it"):
-                time.sleep(0.05)
-            done.append(True)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join(LONG)
-        assert done == [True]
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            work = pool.submit(call_limited, 0.001, "it", partial(time.sleep, 0.05))
+            assert work.result(LONG) is None

@@ -13,7 +13,7 @@ from django.db import models, router
 from django.db.models.base import ModelBase
 
 from powercrud_models import asked_for, conflicts, guard, hot_path, lifecycle, runner
-from powercrud_models.changes import changing
+from powercrud_models.changes import comparison
 from powercrud_models.context import Mode, current_run, decide
 from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import works_of
@@ -38,6 +38,7 @@ class AsyncModelMixin(models.Model):
     _powercrud_guarded = True  # see `resolution.is_guarded`
     _async_task_key: str | None = None
     _guarded_key: ObjectKey | None = None
+    _row_was_there: bool | None = None
 
     objects = AsyncQuerySet.as_manager()
 
@@ -98,10 +99,29 @@ class AsyncModelMixin(models.Model):
         else:
             for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
                 with attempt, self._new_again_on_error(), guard.writing(watched, alias, said_by):
-                    changed = changing(self, works, update_fields, alias)
-                    save_row()
-                    started = [work for work in changed if work.applies_to(self)]
+                    changed = comparison(self, works, update_fields, alias)
+                    created = self._save_row(save_row)
+                    started = [
+                        work
+                        for work in changed()
+                        if work.starts_on(created) and work.applies_to(self)
+                    ]
                     self._start(started, mode, watched, alias)
+
+    def _save_row(self, save_row: Callable[[], None]) -> bool:
+        """Save the row, and tell whether that has created it.
+
+        A new instance may have the key of a row that exists: only Django's UPDATE tells.
+        """
+        is_new, outer = self._state.adding or self.pk is None, self._row_was_there
+        self._row_was_there = False
+        try:
+            save_row()
+            return is_new and not self._row_was_there
+        finally:
+            self._row_was_there = outer
+            if outer is None:
+                del self._row_was_there
 
     def _start(
         self, works: Sequence[WorkDeclaration], mode: Mode, watched: set[ObjectKey], alias: str
@@ -127,6 +147,8 @@ class AsyncModelMixin(models.Model):
         """
         rows = hot_path.rows_to_update(self, base_qs, using)
         updated = super()._do_update(rows, using, *rest)
+        if self._row_was_there is not None:
+            self._row_was_there = bool(updated)
         if not updated:
             hot_path.refuse_missed_row(self, using)
         return updated
@@ -211,11 +233,15 @@ class AsyncModelMixin(models.Model):
         return AsyncTask.objects.using(alias).filter(pk__in=held.values()).first()
 
     def _works_set_in_motion(self, update_fields: frozenset[str] | None) -> list[WorkDeclaration]:
-        """The works that this save starts."""
+        """The works that this save may start."""
         if update_fields == frozenset():
             return []
-        created = self._state.adding or self.pk is None
-        works = [work for work in works_of(type(self)).values() if work.starts_on(created)]
+        is_created = {self.pk is None, self._state.adding or self.pk is None}
+        works = [
+            work
+            for work in works_of(type(self)).values()
+            if any(work.starts_on(created) for created in is_created)
+        ]
         run = current_run()
         if run is not None and works and self.pk is not None:
             key = ObjectKey.of(self)

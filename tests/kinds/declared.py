@@ -51,6 +51,11 @@ class Remark(models.Model):
         return f"remark {self.pk}"
 
 
+def is_public(article: Article) -> bool:
+    """Whether the row says so."""
+    return not Article._base_manager.get(pk=article.pk).is_draft
+
+
 class Article(AsyncModelMixin):
     """Work that starts only when some fields change, or on some condition."""
 
@@ -71,7 +76,7 @@ class Article(AsyncModelMixin):
     def count(self) -> None:
         Article._base_manager.filter(pk=self.pk).update(counted=F("counted") + 1)
 
-    @async_save(on="update", fields=["price"], condition=lambda article: not article.is_draft)
+    @async_save(on="update", fields=["price"], condition=is_public)
     def publish(self) -> None:
         Article._base_manager.filter(pk=self.pk).update(published=F("published") + 1)
 
