@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from powercrud_models.context import acting_user, get_current_task, inline
     from powercrud_models.decorators import async_method, async_save, descendants
-    from powercrud_models.exceptions import ConflictError, LeaseLost, PowerCRUDError
+    from powercrud_models.exceptions import ConflictError, LeaseLost, PowerCRUDError, TaskCancelled
     from powercrud_models.holds import hold
     from powercrud_models.mixins.models import AsyncModelMixin
     from powercrud_models.progress_loop import progress
@@ -24,6 +24,7 @@ _LAZY = {
     "ConflictError": "powercrud_models.exceptions",
     "LeaseLost": "powercrud_models.exceptions",
     "PowerCRUDError": "powercrud_models.exceptions",
+    "TaskCancelled": "powercrud_models.exceptions",
     "acting_user": "powercrud_models.context",
     "async_method": "powercrud_models.decorators",
     "async_save": "powercrud_models.decorators",
@@ -40,6 +41,7 @@ __all__ = [
     "ConflictError",
     "LeaseLost",
     "PowerCRUDError",
+    "TaskCancelled",
     "acting_user",
     "async_method",
     "async_save",

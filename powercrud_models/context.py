@@ -39,6 +39,8 @@ class LiveProgress:
     """How many loops are open: only the outermost one is shown."""
     on_step: Callable[[], None] | None = None
     """Called after each step of that loop."""
+    is_cancelled: bool = False
+    """Whether somebody has asked to cancel the task; set by the heartbeat."""
 
     @property
     def current(self) -> int:

@@ -81,6 +81,21 @@ class LeaseLost(PowerCRUDError):
     """
 
 
+class TaskCancelled(PowerCRUDError):
+    """The task has been cancelled: its work stops here, or there is no result to wait for.
+
+    Work need not catch it; what an atomic item has written is undone. ``task.retry()`` queues
+    again what was not done.
+    """
+
+    def __init__(self, task: AsyncTask) -> None:
+        super().__init__(task)
+        self.task = task
+
+    def __str__(self) -> str:
+        return gettext("The task “%(label)s” has been cancelled.") % {"label": self.task.label}
+
+
 class TaskFailed(PowerCRUDError):
     """The task whose result was asked for has failed; ``task.error`` holds the traceback."""
 

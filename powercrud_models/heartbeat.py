@@ -12,7 +12,8 @@ from django.db import Error, OperationalError, connections
 
 from powercrud_models.conf import get_conf
 from powercrud_models.context import LiveProgress, Steps
-from powercrud_models.lifecycle import Claim, has_one_writer, renew
+from powercrud_models.lifecycle import Claim, has_one_writer, is_cancelled, renew
+from powercrud_models.signals import announce, task_progressed
 
 logger = logging.getLogger("powercrud_models")
 
@@ -81,9 +82,12 @@ class Heartbeat:
                 if self._live.steps == shown and not overdue:
                     continue
                 try:
+                    # before the pulse, which may wait for SQLite's one writer
+                    self._live.is_cancelled = is_cancelled(self._claim)
                     with self._telling:
                         shown = self._live.steps
                         renew(self._claim, shown)
+                    announce(task_progressed, self._claim.task.key, self._claim.alias)
                 except Error as error:  # SQLite's one writer is busy, or the connection was lost
                     logger.info("No sign of life of %s: %s", self._claim.task.key, error)
                     connections[self._claim.alias].close()  # the next beat opens another

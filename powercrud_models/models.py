@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
@@ -14,11 +16,11 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
 from powercrud_models.clock import DatabaseClock
-from powercrud_models.exceptions import PowerCRUDError, TaskFailed
+from powercrud_models.exceptions import PowerCRUDError, TaskCancelled, TaskFailed
 from powercrud_models.fields import KeyField, MessageField, new_key
 from powercrud_models.messages import Message
 from powercrud_models.types import TaskProgress
-from powercrud_models.waiting import wait_until_ended
+from powercrud_models.waiting import await_end, wait_until_ended
 
 
 class AsyncTask(models.Model):
@@ -135,20 +137,65 @@ class AsyncTask(models.Model):
         A list with one value per item for a task of several items. ``timeout`` is in seconds;
         None waits for ever.
 
-        Raises TaskFailed when the task has failed, TimeoutError when it has not ended in time,
-        and PowerCRUDError inside a transaction that keeps it from ending: the one that launched
-        it, and on SQLite any that is open.
+        Raises TaskFailed when the task has failed, TaskCancelled when it was cancelled,
+        TimeoutError when it has not ended in time, and PowerCRUDError inside a transaction that
+        keeps it from ending: the one that launched it, and on SQLite any that is open.
 
         >>> book.recount.enqueue().result(timeout=60)
         29551
         """
         wait_until_ended(self, timeout)
+        return self._result()
+
+    async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  as result()
+        """``result()`` for async code, which goes on with other things meanwhile."""
+        await await_end(self, timeout)
+        return await sync_to_async(self._result)()
+
+    def _result(self) -> Any:
+        if self.status == self.Status.CANCELLED:
+            raise TaskCancelled(self)
         if self.status != self.Status.SUCCESS:
             raise TaskFailed(self)
         values = [item.value for item in self._items().order_by("pk")]
         return values[0] if len(values) == 1 else values
 
     result.alters_data = True  # type: ignore[attr-defined]  # a page shall not wait for a task
+
+    def cancel(self) -> None:
+        """End the task without doing what is left of it.
+
+        At once while nobody has begun it; in progress at its next item, or at the next step of a
+        ``progress()`` loop, which raises TaskCancelled in the work. What is done stays done. A
+        task that has ended stays as it is.
+
+        Raises PowerCRUDError for a ``hold()``.
+
+        >>> task.cancel()
+        """
+        _lifecycle().cancel(self)
+        self.refresh_from_db(using=self._state.db)
+
+    cancel.alters_data = True  # type: ignore[attr-defined]
+
+    def retry(self) -> None:
+        """Queue again what failed or was not done, under the same locks as at first.
+
+        Raises ConflictError, and changes nothing, when another task holds what it touches, and
+        PowerCRUDError for a task that has not ended or has succeeded, and for a ``hold()``.
+
+        >>> task.retry()
+        >>> task.result(timeout=60)
+        """
+        _lifecycle().retry(self)
+        self.refresh_from_db(using=self._state.db)
+
+    retry.alters_data = True  # type: ignore[attr-defined]
+
+
+def _lifecycle() -> Any:
+    """The state machine stands above these tables, and is asked for when it is needed."""
+    return import_module("powercrud_models.lifecycle")
 
 
 class TaskItem(models.Model):
@@ -237,6 +284,7 @@ class TaskPulse(models.Model):
     item_id = models.BigIntegerField(null=True)
     current = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(null=True)
+    cancel_requested = models.BooleanField(default=False)
 
     def __str__(self) -> str:
         return f"pulse of {self.task_id}"

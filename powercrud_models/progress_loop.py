@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 
 from django.db.models import QuerySet
 
-from powercrud_models.context import current_run
+from powercrud_models.context import Run, current_run
+from powercrud_models.exceptions import TaskCancelled
 
 T = TypeVar("T")
 
@@ -17,7 +18,8 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
 
     ``total`` is the number of steps; it is found by itself for a queryset, and for anything with
     a length. A total that turns out too small becomes unknown: progress never shows more than
-    there is. Outside of a task it does nothing. Of nested loops the outermost is shown.
+    there is. Outside of a task it does nothing. Of nested loops the outermost is shown. When the
+    task is cancelled, the next step raises TaskCancelled.
 
     Raises TypeError for something that cannot be iterated or a total that is no whole number,
     ValueError for a negative one.
@@ -44,8 +46,13 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
 
     def __iter__(self) -> Iterator[T]:
         run = current_run()
-        if run is None or run.live.depth:
+        if run is None:
             yield from self._iterable
+            return
+        if run.live.depth:
+            for step in self._iterable:
+                _stop_if_cancelled(run)
+                yield step
             return
         live, total = run.live, self._known_total()
         live.steps = live.steps._replace(current=0, total=total)
@@ -53,6 +60,7 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
         current = 0
         try:
             for current, step in enumerate(self._iterable, start=1):
+                _stop_if_cancelled(run)
                 yield step
                 if total is not None and current > total:
                     total = None
@@ -69,3 +77,8 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
         if isinstance(self._iterable, QuerySet):
             return len(self._iterable)  # iterating loads it anyway, and keeps the rows
         return len(self._iterable) if isinstance(self._iterable, Sized) else None
+
+
+def _stop_if_cancelled(run: Run) -> None:
+    if run.live.is_cancelled and run.task is not None:
+        raise TaskCancelled(run.task)

@@ -18,7 +18,7 @@ from powercrud_models import lifecycle
 from powercrud_models.context import Run, Steps, current_run, fenced, running
 from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import works_of
-from powercrud_models.exceptions import LeaseLost
+from powercrud_models.exceptions import LeaseLost, TaskCancelled
 from powercrud_models.fields import new_key
 from powercrud_models.heartbeat import Heartbeat
 from powercrud_models.launches import open_launch
@@ -45,10 +45,14 @@ def run_task(task_key: str) -> None:
     try:
         with Heartbeat(claim, run.live):
             for item in claim.items:
+                if lifecycle.is_cancelled(claim):
+                    raise TaskCancelled(claim.task)
                 run.live.steps = Steps(item=item.pk)
                 _run_item(claim, item, run)
     except LeaseLost as lost:
         logger.warning("%s It is left to that one.", lost)
+    except TaskCancelled:
+        lifecycle.cancel_rest(claim)
     lifecycle.sweep(thorough=False)
 
 
@@ -64,6 +68,10 @@ def _try_item(claim: lifecycle.Claim, item: TaskItem, run: Run, *, is_last: bool
     try:
         _do(claim, item, run)
     except LeaseLost:
+        raise
+    except TaskCancelled:
+        if lifecycle.has_ended(claim, item):  # an on_commit callback raised it
+            return True
         raise
     except CannotRun as error:
         _fail(claim, item, error.message)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from powercrud_models.context import current_run
@@ -23,18 +26,43 @@ def wait_until_ended(task: AsyncTask, timeout: float | None) -> None:
 
     Raises TimeoutError when it has not, and PowerCRUDError where it never would.
     """
+    if _has_ended(task):
+        return
+    _refuse_endless_wait(task)
+    for pause in _pauses(timeout):
+        time.sleep(pause)
+        if _has_ended(task):
+            return
+    raise _too_late(task, timeout)
+
+
+async def await_end(task: AsyncTask, timeout: float | None) -> None:  # noqa: ASYNC109
+    """The same for async code."""
+    if await sync_to_async(_has_ended)(task):
+        return
+    await sync_to_async(_refuse_endless_wait)(task)
+    for pause in _pauses(timeout):
+        await asyncio.sleep(pause)
+        if await sync_to_async(_has_ended)(task):
+            return
+    raise await sync_to_async(_too_late)(task, timeout)
+
+
+def _has_ended(task: AsyncTask) -> bool:
+    task.refresh_from_db(using=task._state.db)
+    return task.is_finished
+
+
+def _pauses(timeout: float | None) -> Iterator[float]:
     deadline = None if timeout is None else time.monotonic() + timeout
     pause = FIRST_PAUSE
-    task.refresh_from_db(using=task._state.db)
-    if not task.is_finished:
-        _refuse_endless_wait(task)
-    while not task.is_finished:
-        left = pause if deadline is None else deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError(f"{task.describe()} has not ended within {timeout} s.")
-        time.sleep(min(pause, left))
+    while deadline is None or time.monotonic() < deadline:
+        yield pause if deadline is None else max(min(pause, deadline - time.monotonic()), 0)
         pause = min(pause * 1.5, LONGEST_PAUSE)
-        task.refresh_from_db(using=task._state.db)
+
+
+def _too_late(task: AsyncTask, timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"{task.describe()} has not ended within {timeout} s.")
 
 
 def _refuse_endless_wait(task: AsyncTask) -> None:

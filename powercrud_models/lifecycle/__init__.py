@@ -1,5 +1,6 @@
 """The life of a task: launch, claim, end, sweep. The only writer of ``AsyncTask.status``."""
 
+from powercrud_models.lifecycle.cancelling import cancel, cancel_rest, is_cancelled, retry
 from powercrud_models.lifecycle.claiming import claim
 from powercrud_models.lifecycle.ending import (
     Claim,
@@ -22,6 +23,8 @@ from powercrud_models.lifecycle.sweeping import sweep
 
 __all__ = [
     "Claim",
+    "cancel",
+    "cancel_rest",
     "claim",
     "end_hold",
     "end_item",
@@ -29,10 +32,12 @@ __all__ = [
     "has_ended",
     "has_one_writer",
     "hold_fence",
+    "is_cancelled",
     "launch",
     "lock_objects",
     "lock_rows",
     "renew",
+    "retry",
     "send",
     "start_hold",
     "sweep",

@@ -20,6 +20,7 @@ from powercrud_models.lifecycle.launching import lock_rows, tasks_alias
 from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.resolution import Target
+from powercrud_models.signals import announce, task_recovered, task_started
 from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, WorkDeclaration, python_pk
 
@@ -48,6 +49,9 @@ def claim(task_key: str) -> Claim | None:
         start_pulse(task, alias)
         items = list(_items(task, alias).filter(status=TaskItem.Status.TODO).order_by("pk"))
         taken = Claim(task=task, fence=task.fence, items=items, alias=alias)
+        if task.recoveries:
+            announce(task_recovered, task_key, alias)
+        announce(task_started, task_key, alias)
         if not items:
             finish(taken, error="" if _items(task, alias).exists() else Message(HOLDER_DIED))
             return None
@@ -56,7 +60,7 @@ def claim(task_key: str) -> Claim | None:
             return None
         try:
             with transaction.atomic(using=alias):
-                targets = _targets(items, alias)
+                targets = targets_of(items, alias)
                 get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
         except ConflictError as conflict:
             if task.attempts > MAX_CONFLICTS:  # two tasks may each hold what the other needs
@@ -132,7 +136,7 @@ def start_pulse(task: AsyncTask, alias: str) -> None:
         pulses.create(task_id=task.key, **new)
 
 
-def _targets(items: Sequence[TaskItem], alias: str) -> list[Target]:
+def targets_of(items: Sequence[TaskItem], alias: str) -> list[Target]:
     """The objects of the items with their works; those that are gone are left out."""
     wanted: dict[type[Model], dict[str, list[WorkDeclaration]]] = defaultdict(
         lambda: defaultdict(list)

@@ -18,6 +18,7 @@ from powercrud_models.context import Steps
 from powercrud_models.exceptions import LeaseLost
 from powercrud_models.messages import storable
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
+from powercrud_models.signals import announce, task_finished
 from powercrud_models.stores import get_store
 
 Status = AsyncTask.Status
@@ -142,6 +143,7 @@ def end(task_key: str, fence: int, status: AsyncTask.Status, error: str, alias: 
     ended = mine.update(status=status, error=error, finished_at=DatabaseClock())
     if ended:
         get_store().release(task_key, alias)
+        announce(task_finished, task_key, alias)
     return bool(ended)
 
 

@@ -24,6 +24,7 @@ from powercrud_models.resolution import (
     lock_guarded_rows,
     locked_keys,
 )
+from powercrud_models.signals import announce, task_created
 from powercrud_models.stores import get_store, refuse_others
 from powercrud_models.types import ObjectKey
 
@@ -70,6 +71,8 @@ def launch(targets: Sequence[Target], alias: str, *, queued: bool = True) -> str
         ignore_conflicts=opened is not None,  # once per work and object
     )
     get_store().acquire(task_key, keys, alias)
+    if opened is None:
+        announce(task_created, task_key, alias)
     if opened is None and queued:
         _send_on_commit(task_key, alias)
     return task_key

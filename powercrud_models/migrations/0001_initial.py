@@ -99,6 +99,7 @@ class Migration(migrations.Migration):
                 ("item_id", models.BigIntegerField(null=True)),
                 ("current", models.PositiveIntegerField(default=0)),
                 ("total", models.PositiveIntegerField(null=True)),
+                ("cancel_requested", models.BooleanField(default=False)),
             ],
         ),
         migrations.CreateModel(
