@@ -7,19 +7,17 @@ whom is told only to who may see the task: the one it runs for, and staff with t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import connections, transaction
 from django.db.models import Model
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from powercrud_models import guard, lifecycle
+from powercrud_models import guard
 from powercrud_models.changes import comparison
 from powercrud_models.exceptions import Conflict, ConflictError
 from powercrud_models.models import AsyncTask
@@ -45,16 +43,8 @@ def refuse_held(obj: Model, works: Sequence[WorkDeclaration], alias: str) -> Non
         started = [work for work in changed() if work.applies_to(obj)]
         guard.look(keys_of([(obj, started)], alias), alias)
     except ConflictError as error:
-        sweep_when_committed(alias)
+        guard.sweep_when_committed(alias)
         raise ValidationError({NON_FIELD_ERRORS: _errors_of(error)}) from error
-
-
-def sweep_when_committed(alias: str) -> None:
-    """Whoever runs into a lock sees to it that a dead holder does not keep it."""
-    connection = connections[alias]
-    if not (connection.in_atomic_block or connection.get_autocommit()):
-        return  # only the caller knows when it commits
-    transaction.on_commit(partial(lifecycle.sweep, thorough=False), using=alias, robust=True)
 
 
 def _errors_of(error: ConflictError) -> list[ValidationError]:

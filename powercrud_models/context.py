@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django.db import connections
+
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.queues import async_enabled
 from powercrud_models.types import ObjectKey, Said, WorkDeclaration
@@ -64,6 +66,12 @@ class Run:
     active: list[tuple[ObjectKey, str]] = field(default_factory=list)
     """The works that are being called right now, the innermost last."""
     live: LiveProgress = field(default_factory=LiveProgress)
+    connection: Any = None
+    """Of a run without a task: whose transaction has its locks."""
+
+    def is_joined_by(self, connection: Any) -> bool:
+        """Whether what runs on this connection locks for this run, and is undone with it."""
+        return self.claim is not None or self.connection is connection
 
     @property
     def task(self) -> AsyncTask | None:
@@ -104,7 +112,7 @@ class Mode(enum.Enum):
 
 
 _run: ContextVar[Run | None] = ContextVar("powercrud_run", default=None)
-_fenced: ContextVar[bool] = ContextVar("powercrud_fenced", default=False)
+_fenced: ContextVar[Any] = ContextVar("powercrud_fenced", default=None)
 _here: set[str] = set()
 _inline: ContextVar[bool] = ContextVar("powercrud_inline", default=False)
 _user: ContextVar[Any] = ContextVar("powercrud_user", default=None)
@@ -160,15 +168,29 @@ def is_running_here(task_keys: Iterable[str]) -> bool:
     return not _here.isdisjoint(task_keys)
 
 
-def is_fenced() -> bool:
-    """Whether a transaction that this code belongs to holds the fence of the current task."""
-    return _fenced.get()
+class Fence(enum.Enum):
+    """Who holds the fence of the current task."""
+
+    FREE = "nobody here"
+    OURS = "the transaction that is open on this connection"
+    ANOTHERS = "a transaction on the connection of another thread"
+
+
+def fence_of(claim: Claim) -> Fence:
+    """Who holds the fence of this task, as far as this code knows.
+
+    A thread that was given the context of the work has a connection of its own.
+    """
+    holder = _fenced.get()
+    if holder is None:
+        return Fence.FREE
+    return Fence.OURS if holder is connections[claim.alias] else Fence.ANOTHERS
 
 
 @contextmanager
-def fenced(held: bool = True) -> Iterator[None]:
-    """Say whether the transaction around the block holds the fence of the current task."""
-    token = _fenced.set(held)
+def fenced(claim: Claim) -> Iterator[None]:
+    """Say that the transaction around the block holds the fence of this task."""
+    token = _fenced.set(connections[claim.alias])
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 from django.db import connections, transaction
 from django.db.models import Model
@@ -12,7 +13,7 @@ from django.utils.translation import gettext_noop
 
 from powercrud_models import lifecycle
 from powercrud_models.conf import get_conf
-from powercrud_models.context import current_run, fenced, is_fenced, is_running_here
+from powercrud_models.context import Fence, current_run, fence_of, fenced, is_running_here
 from powercrud_models.exceptions import ConflictError
 from powercrud_models.launches import open_launch
 from powercrud_models.messages import Message
@@ -68,7 +69,7 @@ def writing(keys: Collection[ObjectKey], alias: str, said_by: Said | str) -> Ite
         with transaction.atomic(using=alias), _fenced(alias):
             yield
     except ConflictError:
-        sweep_after_conflict(alias)
+        sweep_when_committed(alias)
         raise
 
 
@@ -85,28 +86,33 @@ def writing_rows(keys: Collection[ObjectKey], alias: str, said_by: Said | str) -
         yield
 
 
-def sweep_after_conflict(alias: str) -> None:
-    """Whoever runs into a lock sees to it that a dead holder does not keep it."""
-    if not connections[alias].in_atomic_block:
-        lifecycle.sweep(thorough=False)
+def sweep_when_committed(alias: str) -> None:
+    """Whoever runs into a lock sees to it that a dead holder does not keep it.
+
+    Errors of the sweep are logged: they are not the caller's.
+    """
+    connection = connections[alias]
+    if not (connection.in_atomic_block or connection.get_autocommit()):
+        return  # only the caller knows when it commits
+    transaction.on_commit(partial(lifecycle.sweep, thorough=False), using=alias, robust=True)
 
 
 def _fenced(alias: str) -> AbstractContextManager[None]:
     """Hold the current task's fence in this transaction, if the transaction does not hold it."""
     run = current_run()
-    if run is None or run.claim is None or is_fenced():
+    if run is None or run.claim is None or fence_of(run.claim) is Fence.OURS:
         return nullcontext()
     if alias != run.claim.alias:  # this transaction cannot hold it, but can begin under it
         with transaction.atomic(using=run.claim.alias):
-            lifecycle.hold_fence(run.claim)
+            lifecycle.hold_fence(run.claim, wait=fence_of(run.claim) is Fence.FREE)
         return nullcontext()
     return _holding_fence(run.claim)
 
 
 @contextmanager
 def _holding_fence(claim: lifecycle.Claim) -> Iterator[None]:
-    lifecycle.hold_fence(claim)
-    with fenced():
+    lifecycle.hold_fence(claim, wait=fence_of(claim) is Fence.FREE)
+    with fenced(claim):
         yield
 
 

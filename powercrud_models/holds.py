@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial, wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import TracebackType
@@ -73,12 +74,12 @@ class hold:  # noqa: N801  reads like a function
         if isinstance(objects, Iterator):  # it may be asked more than once
             objects = tuple(objects)
         self._reserve = partial(_hold, objects, label, user)
-        self._open: list[AbstractContextManager[AsyncTask | None]] = []
+        self._here = threading.local()  # several threads may share it
 
     def __enter__(self) -> AsyncTask | None:
         block = self._reserve()
         task = block.__enter__()
-        self._open.append(block)
+        vars(self._here).setdefault("open", []).append(block)
         return task
 
     def __exit__(
@@ -87,7 +88,7 @@ class hold:  # noqa: N801  reads like a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._open.pop().__exit__(kind, error, traceback)
+        self._here.open.pop().__exit__(kind, error, traceback)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Hold the objects during each call of the function."""
@@ -108,7 +109,7 @@ class hold:  # noqa: N801  reads like a function
 @contextmanager
 def _hold(objects: Any, label: StrOrPromise, user: Any) -> Iterator[AsyncTask | None]:
     alias, run = lifecycle.tasks_alias(), current_run()
-    if run is not None:
+    if run is not None and run.is_joined_by(connections[alias]):
         keys = _keys(objects, alias)
         with guard.writing(keys, alias, SAID_BY):
             lifecycle.lock_objects(keys, alias, run.owner)

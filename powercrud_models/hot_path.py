@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Collection
+from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.db.models.signals import post_save, pre_save
 
 from powercrud_models import guard
@@ -17,15 +17,12 @@ from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, Said
 
 
-class Updatable(Protocol):
-    """A model whose ``_do_update`` asks ``rows_to_update``."""
+def is_open(obj: Model, watched: Collection[ObjectKey]) -> bool:
+    """Whether a save of this object that starts nothing is one UPDATE of one guarded row."""
+    return len(watched) == 1 and not (obj._state.adding or obj._meta.select_on_save)
 
-    _guarded_key: ObjectKey | None
 
-
-def update(
-    obj: Updatable, key: ObjectKey, save_row: Callable[[], None], alias: str, said_by: Said
-) -> None:
+def update(obj: Any, save_row: Callable[[], None], alias: str, said_by: Said) -> None:
     """Save a row, outside of any run: what ``guard.writing`` and a look behind it would do.
 
     Here the first look is part of the UPDATE, which finds no row that another task holds. A
@@ -37,7 +34,7 @@ def update(
     """
     guard.refuse_broken_transaction(alias, said_by)
     one_writer = has_one_writer(alias)
-    obj._guarded_key = key
+    obj._guarded_key = key = ObjectKey.of(obj)
     try:
         if one_writer:
             guard.look({key}, alias)
@@ -48,25 +45,32 @@ def update(
                 save_row()
                 guard.look({key}, alias)
     except ConflictError:
-        guard.sweep_after_conflict(alias)
+        guard.sweep_when_committed(alias)
         raise
     finally:
         vars(obj).pop("_guarded_key", None)
 
 
-def rows_to_update(obj: Updatable, rows: QuerySet[Any], alias: str) -> QuerySet[Any]:
-    """The rows among which Django looks for the object's: while it is saved here, the free ones."""
+def update_row(
+    obj: Any, do_update: Callable[[QuerySet[Any]], Any], rows: QuerySet[Any], alias: str
+) -> Any:
+    """What Django's UPDATE returns; while the object is saved here, it finds free rows only.
+
+    Where it finds none, the row is held, which is refused, or gone. Or its holder has let go of it
+    since: so it is tried again, before Django inserts the row once more.
+    """
     key = obj._guarded_key
     if key is None:
-        return rows
+        return do_update(rows)
     launch = open_launch(alias)
-    return get_store().free_rows(rows, key, launch.task_key if launch else "")
-
-
-def refuse_missed_row(obj: Updatable, alias: str) -> None:
-    """Raise ConflictError when the row was not found because it is held; it may just be gone."""
-    if obj._guarded_key is not None:
-        guard.look({obj._guarded_key}, alias)
+    free = get_store().free_rows(rows, key, launch.task_key if launch else "")
+    updated = do_update(free)
+    if not updated:
+        guard.look({key}, alias)
+        updated = do_update(free)
+    if not updated:
+        guard.look({key}, alias)
+    return updated
 
 
 def _has_receivers(model: type[Any]) -> bool:

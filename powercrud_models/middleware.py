@@ -21,8 +21,8 @@ from django.template import TemplateDoesNotExist
 from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext
 
-from powercrud_models import lifecycle
-from powercrud_models.conflicts import name_of_user, sweep_when_committed, told
+from powercrud_models import guard, lifecycle
+from powercrud_models.conflicts import may_see, name_of_user, told
 from powercrud_models.context import acting_user
 from powercrud_models.exceptions import Conflict, ConflictError
 
@@ -83,7 +83,7 @@ class ConflictMiddleware(_Middleware):
         """Called by Django with what the view has raised; None leaves that to others."""
         if not isinstance(exception, ConflictError):
             return None
-        sweep_when_committed(lifecycle.tasks_alias())
+        guard.sweep_when_committed(lifecycle.tasks_alias())
         response = _as_json if _prefers_json(request) else _as_page
         answer = response(request, exception)
         patch_vary_headers(answer, ["Accept"])
@@ -91,7 +91,11 @@ class ConflictMiddleware(_Middleware):
 
 
 def _prefers_json(request: HttpRequest) -> bool:
-    if request.content_type == JSON:  # decides where the client takes either
+    accepted = [media.main_type + "/" + media.sub_type for media in request.accepted_types]
+    if any(each.endswith("+json") for each in accepted) and HTML not in accepted:
+        return True
+    sent = request.content_type or ""
+    if sent == JSON or sent.endswith("+json"):  # decides where the client takes either
         return request.get_preferred_type([JSON, HTML]) == JSON
     return request.get_preferred_type([HTML, JSON]) == JSON
 
@@ -114,7 +118,7 @@ def _as_dict(conflict: Conflict, user: Any) -> dict[str, Any]:
         "held_by": holder.label if holder else None,
         "user": name_of_user(conflict, user),
         "since": holder.created_at if holder else None,
-        "task": holder.key if holder else None,
+        "task": holder.key if holder and may_see(holder, user) else None,
     }
 
 

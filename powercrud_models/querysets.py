@@ -96,9 +96,14 @@ class AsyncQuerySet(QuerySet[ModelT]):
         if not guard.is_on(alias):
             with guard.writing((), alias, self._said("delete")):
                 return super().delete()
+        deleted: tuple[int, dict[str, int]] = (0, {})
         rows = self if has_one_writer(alias) else self._only(self._keys(alias)[0], alias)
-        with deleting(partial(taken_with_all, rows, alias), alias, self._said("delete")):
-            deleted = super(AsyncQuerySet, rows).delete()
+        for attempt in attempts(alias):
+            with (
+                attempt,
+                deleting(partial(taken_with_all, rows, alias), alias, self._said("delete")),
+            ):
+                deleted = super(AsyncQuerySet, rows).delete()
         self._result_cache = None
         return deleted
 

@@ -6,11 +6,12 @@ import logging
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Model
 from django.utils.translation import gettext_noop
 
@@ -99,7 +100,7 @@ def _do(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
             # the callbacks that follow the commit are no part of the run
             with attempt, transaction.atomic(using=claim.alias):
                 lifecycle.hold_fence(claim)
-                with running(run), fenced():
+                with running(run), fenced(claim):
                     returned = _call_in_time(run, obj, work, item)
                 lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
             if attempt.is_to_be_repeated:  # what it did to the object is undone
@@ -168,12 +169,16 @@ def inline_run(obj: Model, works: Sequence[WorkDeclaration], alias: str) -> Iter
     Raises ConflictError when another task holds one of the objects.
     """
     run, launch = current_run(), open_launch(alias)
-    if run is not None:
+    if run is not None and run.is_joined_by(connections[alias]):
         _lock(run, obj, works, alias)
         with run.planning(obj, works):
             yield run
         return
-    run = Run(owner=launch.task_key if launch else new_key())
+    owner = launch.task_key if launch else new_key()
+    if run is None:
+        run = Run(owner=owner, connection=connections[alias])
+    else:  # on a connection of its own: its locks go with that one's transaction
+        run = replace(run, owner=owner, connection=connections[alias])
     with running(run), run.planning(obj, works):
         _lock(run, obj, works, alias)
         yield run
@@ -199,7 +204,7 @@ def run_recorded(obj: Model, work: WorkDeclaration, alias: str) -> str:
     claim = lifecycle.claim(task_key)
     assert claim is not None, "nobody else sees the task before this transaction commits"
     run = Run(owner=task_key, claim=claim)
-    with running(run), fenced():
+    with running(run), fenced(claim):
         returned = call(run, obj, work)
     lifecycle.end_item(claim, claim.items[0], TaskItem.Status.DONE, returned=returned)
     return task_key

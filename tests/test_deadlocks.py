@@ -175,3 +175,30 @@ def test_inside_a_larger_transaction_a_deadlock_is_the_callers(stage: Stage) -> 
     [survivor] = errors.keys() - {victim}
     assert set(parts.values_list("name", flat=True)) == {survivor}
     assert AsyncTask.objects.get().items.count() == 2
+
+
+@pytest.mark.parametrize(
+    "delete",
+    [
+        pytest.param(lambda project: project.delete(), id="delete"),
+        pytest.param(lambda project: Project.objects.filter(pk=project.pk).delete(), id="queryset"),
+    ],
+)
+def test_a_delete_that_a_deadlock_has_undone_is_done_again(
+    stage: Stage, delete: Callable[[Project], object]
+) -> None:
+    """A delete locks children first, a launch its target."""
+    project = make_project("bridge", parts=1)
+    locked = stage.stop()
+
+    def call() -> None:
+        with locked.at("after", "FOR UPDATE", '"kinds_part"'):
+            delete(Project.objects.get(pk=project.pk))
+
+    deleter = stage.act(call, "deleter")
+    locked.wait_until_reached()
+    saver = stage.act(Project.objects.get(pk=project.pk).save, "saver")
+    saver.wait_until_blocked()
+    locked.let_go()
+    errors = [deleter.error(), saver.error()]
+    assert not any(is_deadlock(error) for error in errors), errors

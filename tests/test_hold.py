@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -448,6 +449,26 @@ class TestInsideARun:
         clock.wind()
         assert seen == [None, 1]
         assert rows() == NOTHING
+
+
+class TestSharedByThreads:
+    def test_each_has_a_block_of_its_own(self, stage: Stage) -> None:
+        nothing = hold([], label="shared")
+        inside = [stage.stop(), stage.stop()]
+
+        def use(number: int) -> str:
+            with nothing as task:
+                inside[number].wait_here()
+            assert task is not None
+            return str(task.key)
+
+        users = [stage.act(partial(use, number), f"user {number}") for number in (0, 1)]
+        for stop in inside:
+            stop.wait_until_reached()
+            stop.let_go()
+        assert users[0].result() != users[1].result()
+        statuses = AsyncTask.objects.values_list("status", flat=True)
+        assert list(statuses) == [Status.SUCCESS, Status.SUCCESS]
 
 
 class TestInATransaction:

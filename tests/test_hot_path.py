@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.models.signals import pre_save
 
 from powercrud_models import ConflictError
+from tests.deliveries import deliver
 from tests.kinds.models import Bolt, Part, Project, Tag
 from tests.stage import Stage
 
@@ -108,3 +109,52 @@ def test_the_transaction_of_a_receiver_is_that_of_the_save(bolt: Bolt) -> None:
     finally:
         pre_save.disconnect(note, sender=Bolt)
     assert depths == [True]
+
+
+class TestTheHolderEndsMeanwhile:
+    """Between the UPDATE that finds the row held and what Django does next."""
+
+    def saved_while(self, bolt: Bolt, at_update: Callable[[Callable[[], object]], object]) -> None:
+        seen: list[str] = []
+
+        def interfere(execute: Any, sql: str, *rest: Any) -> Any:
+            if 'UPDATE "kinds_bolt"' not in sql or seen:
+                return execute(sql, *rest)
+            seen.append(sql)
+            return at_update(lambda: execute(sql, *rest))
+
+        bolt.name = "written"
+        with connection.execute_wrapper(interfere):
+            bolt.save()
+        assert seen
+
+    def test_the_row_is_updated_and_not_inserted_again(self, bolt: Bolt, stage: Stage) -> None:
+        if connection.vendor == "sqlite":
+            pytest.skip("SQLite looks before the UPDATE")
+        bolt.part.save()
+
+        def end_holder(update: Callable[[], object]) -> object:
+            found = update()
+            stage.act(deliver, "worker").result()
+            return found
+
+        self.saved_while(bolt, end_holder)
+        assert Bolt.objects.get().name == "written"
+
+    def test_with_select_on_save_no_write_is_lost(
+        self, bolt: Bolt, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Django takes a row that is there for one that was updated."""
+        if connection.vendor == "sqlite":
+            pytest.skip("SQLite looks before the UPDATE")
+        monkeypatch.setattr(Bolt._meta, "select_on_save", True)
+
+        def launch_and_end(update: Callable[[], object]) -> object:
+            stage.act(bolt.part.save, "launcher").result()
+            found = update()
+            stage.act(deliver, "worker").result()
+            return found
+
+        with suppress(ConflictError):
+            self.saved_while(bolt, launch_and_end)
+            assert Bolt.objects.get().name == "written"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from powercrud_models import ConflictError, LeaseLost, get_current_task
@@ -30,6 +30,7 @@ from tests.deliveries import (
     make_overdue,
     messages,
     rows,
+    undone,
     wait_of,
 )
 from tests.gates import until
@@ -126,13 +127,36 @@ class TestADeadWorker:
         task.refresh_from_db()
         assert task.status == Status.FAILED
 
-    def test_a_conflict_inside_a_transaction_leaves_that_to_others(
+    def test_a_conflict_inside_a_transaction_sends_it_when_that_commits(
         self, project: Project, task: AsyncTask
     ) -> None:
         die(task)
-        with transaction.atomic(), pytest.raises(ConflictError):
+        with transaction.atomic():
+            with pytest.raises(ConflictError):
+                Part.objects.get().save()
+            assert messages() == []
+        assert task.key in messages()
+
+    def test_a_conflict_in_a_transaction_that_is_undone_leaves_that_to_others(
+        self, project: Project, task: AsyncTask
+    ) -> None:
+        die(task)
+        with undone(), pytest.raises(ConflictError):
             Part.objects.get().save()
         assert messages() == []
+
+    def test_what_goes_wrong_with_the_sweep_is_not_the_callers(
+        self, project: Project, task: AsyncTask
+    ) -> None:
+        die(task)
+
+        def refuse(execute: Any, sql: str, *rest: Any) -> Any:
+            if "resend_at" in sql and not sql.startswith("SELECT"):
+                raise OperationalError("the database is shutting down")
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(refuse), pytest.raises(ConflictError):
+            Part.objects.get().save()
 
     def test_a_worker_that_has_just_finished_sends_it_again(
         self, project: Project, task: AsyncTask

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import QuerySet
-from django.test import TestCase, TransactionTestCase
+from django.test import TestCase, TransactionTestCase, override_settings
 from django.utils import translation
 
 from powercrud_models import PowerCRUDError, acting_user, get_current_task, inline, progress
@@ -481,3 +481,12 @@ class TestKitInTestCase(Kit, TestCase):
 @queue_tasks()
 class TestKitInTransactionTestCase(Kit, TransactionTestCase):
     pass
+
+
+def test_queue_tasks_keeps_what_is_overridden_around_it() -> None:
+    queue = queue_tasks()
+    with override_settings(POWERCRUD_SETTINGS={"GUARD_WRITES": False}):
+        with queue:
+            conf = get_conf()
+        assert (conf.GUARD_WRITES, conf.QUEUE) == (False, "testing")
+        assert get_conf().QUEUE == "auto"

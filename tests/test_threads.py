@@ -14,7 +14,7 @@ from django.db import connections
 from django.db.models.signals import post_save
 
 from powercrud_models import ConflictError, get_current_task
-from powercrud_models.context import is_fenced
+from powercrud_models.context import current_run, fence_of
 from powercrud_models.models import AsyncTask
 from tests.deliveries import deliver, task_of
 from tests.kinds.models import Crew, Member
@@ -97,13 +97,16 @@ def test_threads_do_not_take_each_others_fence_for_their_own(crew: Crew) -> None
         inside.set()
         assert checked.wait(DEADLINE)
 
-    def script(_: Crew) -> list[bool]:
+    def script(_: Crew) -> list[str]:
+        run = current_run()
+        assert run is not None
+        assert run.claim is not None
         one, other = copy_context(), copy_context()
         thread = threading.Thread(target=in_thread, args=(lambda: one.run(save_crew),))
         thread.start()
         try:
             assert inside.wait(DEADLINE)
-            return [other.run(is_fenced), is_fenced()]
+            return [other.run(fence_of, run.claim).name, fence_of(run.claim).name]
         finally:
             checked.set()
             thread.join(DEADLINE)
@@ -113,7 +116,7 @@ def test_threads_do_not_take_each_others_fence_for_their_own(crew: Crew) -> None
         task = ran(crew, script)
     finally:
         post_save.disconnect(stop, sender=Crew)
-    assert task.result() == [False, False]
+    assert task.result() == ["FREE", "FREE"]
 
 
 def test_a_worker_that_was_taken_over_writes_nothing_in_a_thread_either(crew: Crew) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connections
+from django.db import OperationalError, connections, transaction
 from django.db.models import F, QuerySet
 from django.utils.translation import gettext, gettext_noop
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.context import Steps
-from powercrud_models.exceptions import LeaseLost
+from powercrud_models.exceptions import LeaseLost, PowerCRUDError
 from powercrud_models.messages import storable
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.signals import announce, task_finished
@@ -47,10 +48,14 @@ def has_one_writer(alias: str) -> bool:
     return not connections[alias].features.has_select_for_update
 
 
-def hold_fence(taken: Claim) -> None:
+def hold_fence(taken: Claim, *, wait: bool = True) -> None:
     """Lock the task's row to the end of this transaction, so that nobody can take it over.
 
-    Raises LeaseLost when somebody has.
+    ``wait=False``: a thread of the work does not wait for the transaction of the work, which may
+    wait for the thread.
+
+    Raises LeaseLost when somebody has taken it over, or it has ended; PowerCRUDError when it would
+    have to wait and must not.
     """
     mine = AsyncTask.objects.using(taken.alias).filter(
         pk=taken.task.key, fence=taken.fence, status=Status.IN_PROGRESS
@@ -58,15 +63,29 @@ def hold_fence(taken: Claim) -> None:
     if has_one_writer(taken.alias):
         held = mine.update(fence=F("fence")) == 1  # a write takes the only lock there is
     else:
-        held = mine.select_for_update().values_list("pk", flat=True).first() is not None
+        held = _locked(mine, nowait=not wait)
     if not held:
         raise lease_lost(taken)
+
+
+def _locked(rows: QuerySet[AsyncTask], *, nowait: bool) -> bool:
+    try:
+        with transaction.atomic(using=rows.db) if nowait else nullcontext():
+            locked = rows.select_for_update(nowait=nowait).values_list("pk", flat=True)
+            return locked.first() is not None
+    except OperationalError as error:
+        if not nowait:
+            raise
+        raise PowerCRUDError(
+            "A thread of atomic work writes while the transaction of the work is open: each would "
+            "wait for the other. Let threads write in work with atomic=False."
+        ) from error
 
 
 def lease_lost(taken: Claim) -> LeaseLost:
     """What to raise when the fence of this claim stands no more."""
     if taken.items:
-        said = gettext("The task “%(label)s” was taken over by another worker.")
+        said = gettext("The task “%(label)s” has ended, or was taken over by another worker.")
     else:
         said = gettext(
             "The objects that “%(label)s” held have been released, because its process gave no "

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import messages
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import router, transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from powercrud_models import guard
-from powercrud_models.conflicts import AND_MORE, CODE, sweep_when_committed, told
+from powercrud_models.conflicts import AND_MORE, CODE, told
 from powercrud_models.exceptions import ConflictError
 from powercrud_models.guarded_delete import taken_with_all
 
@@ -42,11 +43,13 @@ class AsyncAdminMixin(Base):
         found, counts, missing, protected = super().get_deleted_objects(objs, request)
         alias = router.db_for_write(self.model)
         if guard.is_on(alias):
-            rows = self.model._base_manager.using(alias).filter(pk__in=[obj.pk for obj in objs])
+            rows = objs  # a queryset, when they were selected in the list
+            if not isinstance(objs, QuerySet):
+                rows = self.model._base_manager.filter(pk__in=[obj.pk for obj in objs])
             try:
                 guard.look(taken_with_all(rows, alias), alias)
             except ConflictError as error:
-                sweep_when_committed(alias)
+                guard.sweep_when_committed(alias)
                 protected = [*protected, *_lines(error, request)]
         return found, counts, missing, protected
 
@@ -76,12 +79,14 @@ class AsyncAdminMixin(Base):
         if request.method != "POST":
             return view()
         alias = router.db_for_write(self.model)
+        told_before = len(_messages(request))
         try:
             # the action that deletes is no transaction, and logs what it is going to delete
             with transaction.atomic(using=alias):
                 return view()
         except ConflictError as error:
-            sweep_when_committed(alias)
+            guard.sweep_when_committed(alias)
+            del _messages(request)[told_before:]  # what they tell of has been undone
             for line in _lines(error, request):
                 self.message_user(request, line, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
@@ -101,6 +106,12 @@ class _RefusedWhenChanged(FormBase):
 
 def _refused_when_changed(form: Any) -> Any:
     return type(form)(form.__name__, (_RefusedWhenChanged, form), {})
+
+
+def _messages(request: HttpRequest) -> list[Any]:
+    """The messages that wait to be shown; Django has no public name for them."""
+    found: list[Any] = getattr(messages.get_messages(request), "_queued_messages", [])
+    return found
 
 
 def _lines(error: ConflictError, request: HttpRequest) -> list[str]:

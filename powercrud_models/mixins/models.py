@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,13 +14,14 @@ from django.db.models.base import ModelBase
 from powercrud_models import asked_for, conflicts, guard, hot_path, lifecycle, runner
 from powercrud_models.changes import comparison
 from powercrud_models.context import Mode, current_run, decide
+from powercrud_models.creation import creates, new_again_on_error
 from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import works_of
 from powercrud_models.guarded_delete import deleting, taken_with
 from powercrud_models.models import AsyncTask
 from powercrud_models.querysets import AsyncQuerySet
 from powercrud_models.stores import get_store
-from powercrud_models.types import ObjectKey, Said, WorkDeclaration, parents_of
+from powercrud_models.types import ObjectKey, Said, WorkDeclaration
 
 
 class AsyncModelMixin(models.Model):
@@ -93,35 +93,23 @@ class AsyncModelMixin(models.Model):
         elif not (works or watched or current_run()):
             guard.refuse_broken_transaction(alias, said_by)
             save_row()
-        elif len(watched) == 1 and not (works or self._state.adding or current_run()):
-            [key] = watched
-            hot_path.update(self, key, save_row, alias, said_by)
+        elif not (works or current_run()) and hot_path.is_open(self, watched):
+            hot_path.update(self, save_row, alias, said_by)
         else:
             for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
-                with attempt, self._new_again_on_error(), guard.writing(watched, alias, said_by):
+                with (
+                    attempt,
+                    new_again_on_error(self),
+                    guard.writing(watched, alias, said_by),
+                ):
                     changed = comparison(self, works, update_fields, alias)
-                    created = self._save_row(save_row)
+                    created = creates(self, save_row)
                     started = [
                         work
                         for work in changed()
                         if work.starts_on(created) and work.applies_to(self)
                     ]
                     self._start(started, mode, watched, alias)
-
-    def _save_row(self, save_row: Callable[[], None]) -> bool:
-        """Save the row, and tell whether that has created it.
-
-        A new instance may have the key of a row that exists: only Django's UPDATE tells.
-        """
-        is_new, outer = self._state.adding or self.pk is None, self._row_was_there
-        self._row_was_there = False
-        try:
-            save_row()
-            return is_new and not self._row_was_there
-        finally:
-            self._row_was_there = outer
-            if outer is None:
-                del self._row_was_there
 
     def _start(
         self, works: Sequence[WorkDeclaration], mode: Mode, watched: set[ObjectKey], alias: str
@@ -145,12 +133,12 @@ class AsyncModelMixin(models.Model):
 
         What it returns, and is given, is Django's own affair and differs between its versions.
         """
-        rows = hot_path.rows_to_update(self, base_qs, using)
-        updated = super()._do_update(rows, using, *rest)
+        by_django = super()._do_update
+        updated = hot_path.update_row(
+            self, lambda rows: by_django(rows, using, *rest), base_qs, using
+        )
         if self._row_was_there is not None:
             self._row_was_there = bool(updated)
-        if not updated:
-            hot_path.refuse_missed_row(self, using)
         return updated
 
     async def asave(
@@ -185,8 +173,11 @@ class AsyncModelMixin(models.Model):
             with guard.writing((), alias, said_by):
                 return super().delete(using=using, keep_parents=keep_parents)
         taken = partial(taken_with, self, alias, keep_parents=keep_parents)
-        with deleting(taken, alias, said_by):
-            return super().delete(using=using, keep_parents=keep_parents)
+        deleted: tuple[int, dict[str, int]] = (0, {})
+        for attempt in attempts(alias):
+            with attempt, deleting(taken, alias, said_by):
+                deleted = super().delete(using=using, keep_parents=keep_parents)
+        return deleted
 
     async def adelete(
         self, using: str | None = None, keep_parents: bool = False
@@ -255,21 +246,6 @@ class AsyncModelMixin(models.Model):
     def _enqueue_work(self, method: str) -> AsyncTask:
         """What ``book.recount.enqueue()`` does."""
         return asked_for.enqueue(self, method, self._alias())
-
-    @contextmanager
-    def _new_again_on_error(self) -> Iterator[None]:
-        """Where the row of a new object is undone, the object is new again: it has no key."""
-        adding = self._state.adding
-        names = [field.attname for field in self._meta.pk_fields]
-        names += [name for _, name in parents_of(type(self))]
-        keys = {name: getattr(self, name) for name in names}
-        try:
-            yield
-        except BaseException:  # whatever it is, it is raised again
-            self._state.adding = adding
-            for name, key in keys.items():
-                setattr(self, name, key)
-            raise
 
     def _alias(self) -> str:
         return router.db_for_write(type(self), instance=self)

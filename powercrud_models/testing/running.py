@@ -36,10 +36,17 @@ class queue_tasks(override_settings):  # noqa: N801  it is used like override_se
     """
 
     def __init__(self) -> None:
+        super().__init__(POWERCRUD_SETTINGS=self._turned_on())
+
+    def enable(self) -> None:
+        """Keep what has been overridden since this was made, such as around a decorated test."""
+        self.options = {"POWERCRUD_SETTINGS": self._turned_on()}
+        super().enable()
+
+    @staticmethod
+    def _turned_on() -> dict[str, Any]:
         given = getattr(settings, "POWERCRUD_SETTINGS", {})
-        super().__init__(
-            POWERCRUD_SETTINGS={**given, "ASYNC_ENABLED": True, "QUEUE": "testing"},
-        )
+        return {**given, "ASYNC_ENABLED": True, "QUEUE": "testing"}
 
 
 def queued_tasks() -> list[AsyncTask]:

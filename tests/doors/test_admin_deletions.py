@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.test import Client
 
 from powercrud_models import ConflictError, acting_user
@@ -169,6 +172,23 @@ def test_an_action_that_is_refused_is_undone_and_says_so(admin_client: Client) -
     assert task.label in response.content.decode()
     assert list(Festival.objects.values_list("visits", flat=True)) == [3, 3]
     assert not LogEntry.objects.exists()
+
+
+@pytest.mark.door("admin: actions of your own")
+def test_an_action_that_is_undone_takes_its_messages_back(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_all(self: FestivalAdmin, request: HttpRequest, festivals: QuerySet[Festival]) -> None:
+        for festival in festivals.order_by("name"):
+            festival.save()
+            self.message_user(request, f"{festival} was saved")
+
+    monkeypatch.setattr(FestivalAdmin, "forget_visits", admin.action(save_all))
+    free, taken = (new(Festival, name) for name in ("free", "taken"))
+    held(taken)
+    data = {"action": "forget_visits", "_selected_action": [free.pk, taken.pk]}
+    response = admin_client.post(changelist(Festival), data, follow=True)
+    assert [message.level_tag for message in response.context["messages"]] == ["error"]
 
 
 @pytest.mark.door("admin: change")
