@@ -22,7 +22,9 @@ def is_open(obj: Model, watched: Collection[ObjectKey]) -> bool:
     return len(watched) == 1 and not (obj._state.adding or obj._meta.select_on_save)
 
 
-def update(obj: Any, save_row: Callable[[], None], alias: str, said_by: Said) -> None:
+def update(
+    obj: Any, key: ObjectKey, save_row: Callable[[], None], alias: str, said_by: Said
+) -> None:
     """Save a row, outside of any run: what ``guard.writing`` and a look behind it would do.
 
     Here the first look is part of the UPDATE, which finds no row that another task holds. A
@@ -34,7 +36,7 @@ def update(obj: Any, save_row: Callable[[], None], alias: str, said_by: Said) ->
     """
     guard.refuse_broken_transaction(alias, said_by)
     one_writer = has_one_writer(alias)
-    obj._guarded_key = key = ObjectKey.of(obj)
+    obj._guarded_key = key
     try:
         if one_writer:
             guard.look({key}, alias)

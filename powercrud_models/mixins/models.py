@@ -94,7 +94,8 @@ class AsyncModelMixin(models.Model):
             guard.refuse_broken_transaction(alias, said_by)
             save_row()
         elif not (works or current_run()) and hot_path.is_open(self, watched):
-            hot_path.update(self, save_row, alias, said_by)
+            [key] = watched
+            hot_path.update(self, key, save_row, alias, said_by)
         else:
             for attempt in attempts(alias, repeatable=mode is Mode.QUEUED):
                 with (
@@ -225,12 +226,13 @@ class AsyncModelMixin(models.Model):
 
     def _works_set_in_motion(self, update_fields: frozenset[str] | None) -> list[WorkDeclaration]:
         """The works that this save may start."""
-        if update_fields == frozenset():
+        declared = works_of(type(self))
+        if not declared or update_fields == frozenset():
             return []
         is_created = {self.pk is None, self._state.adding or self.pk is None}
         works = [
             work
-            for work in works_of(type(self)).values()
+            for work in declared.values()
             if any(work.starts_on(created) for created in is_created)
         ]
         run = current_run()
