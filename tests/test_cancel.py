@@ -10,9 +10,16 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
-from powercrud_models import ConflictError, PowerCRUDError, TaskCancelled, hold, progress
+from powercrud_models import (
+    ConflictError,
+    LeaseLost,
+    PowerCRUDError,
+    TaskCancelled,
+    hold,
+    progress,
+)
 from powercrud_models.exceptions import TaskFailed
-from powercrud_models.lifecycle import claim, sweep
+from powercrud_models.lifecycle import cancel_rest, claim, sweep
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
 from powercrud_models.tasks import run_task
 from tests.deliveries import deliver, expire_lease, lose_messages, make_overdue, messages, task_of
@@ -150,6 +157,17 @@ class TestInProgress:
         deliver()
         assert statuses(task) == ["cancelled", "skipped", "skipped", "skipped"]
         assert set(Project.objects.values_list("effects", flat=True)) == {0}
+
+    def test_a_worker_that_was_taken_over_skips_nothing(self, three: list[Project]) -> None:
+        task = save_all(three)
+        lose_messages()
+        first = claim(task.key)
+        assert first is not None
+        expire_lease(task.key)
+        assert claim(task.key) is not None
+        with pytest.raises(LeaseLost):
+            cancel_rest(first)
+        assert statuses(task) == ["in_progress", "todo", "todo", "todo"]
 
     def test_a_hold_ends_with_its_block(self, three: list[Project]) -> None:
         with hold(three) as task:
