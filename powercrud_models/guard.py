@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 
 from django.db import connections, transaction
 from django.db.models import Model
@@ -94,7 +93,11 @@ def sweep_when_committed(alias: str) -> None:
     connection = connections[alias]
     if not (connection.in_atomic_block or connection.get_autocommit()):
         return  # only the caller knows when it commits
-    transaction.on_commit(partial(lifecycle.sweep, thorough=False), using=alias, robust=True)
+
+    def sweep() -> None:  # Django 5.2 logs the name of the function, and a partial has none
+        lifecycle.sweep(thorough=False)
+
+    transaction.on_commit(sweep, using=alias, robust=True)
 
 
 def _fenced(alias: str) -> AbstractContextManager[None]:

@@ -25,6 +25,9 @@ class Launch:
     opened_in: Opened = ()
     committed: bool = False
 
+    def __post_init__(self) -> None:
+        self.__qualname__ = "Launch"  # Django 5.2 logs it when `send` raises
+
     def __call__(self) -> None:
         self.committed = True
         self.send(self.task_key)

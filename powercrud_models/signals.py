@@ -8,8 +8,6 @@ Receivers get ``task``, an AsyncTask as it is in the database by then. What they
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.db import transaction
 from django.dispatch import Signal
 
@@ -29,12 +27,12 @@ task_recovered = Signal()
 
 def announce(signal: Signal, task_key: str, alias: str) -> None:
     """Send the signal when the open transaction commits, at once when there is none."""
-    if signal.has_listeners(AsyncTask):
-        send = partial(_send, signal, task_key, alias)
-        transaction.on_commit(send, using=alias, robust=True)
+    if not signal.has_listeners(AsyncTask):
+        return
 
+    def send() -> None:
+        task = AsyncTask.objects.using(alias).filter(pk=task_key).first()
+        if task is not None:
+            signal.send_robust(AsyncTask, task=task)
 
-def _send(signal: Signal, task_key: str, alias: str) -> None:
-    task = AsyncTask.objects.using(alias).filter(pk=task_key).first()
-    if task is not None:
-        signal.send_robust(AsyncTask, task=task)
+    transaction.on_commit(send, using=alias, robust=True)

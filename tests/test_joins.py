@@ -9,6 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from powercrud_models import AsyncModelMixin
+from powercrud_models.launches import Launch, register
 from powercrud_models.lifecycle import claim
 from powercrud_models.models import AsyncTask, ObjectLock
 from tests.deliveries import deliver, expire_lease, task_of
@@ -19,6 +20,14 @@ from tests.stage import Stage
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = AsyncTask.Status
+
+
+def test_what_goes_wrong_with_the_sending_is_not_the_savers() -> None:
+    def send(task_key: str) -> None:
+        raise OSError("the broker is gone, and so is the database")
+
+    with transaction.atomic():
+        register(Launch("key", send), "default")
 
 
 @contextmanager

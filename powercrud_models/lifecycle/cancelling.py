@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext
@@ -100,4 +98,4 @@ def retry(task: AsyncTask) -> None:
         TaskPulse.objects.using(alias).filter(task_id=task.key).update(cancel_requested=False)
         targets = targets_of(items, alias)
         get_store().acquire(task.key, lock_rows(targets, alias, task.key), alias)
-        transaction.on_commit(partial(send, task.key), using=alias, robust=True)
+        transaction.on_commit(lambda: send(task.key), using=alias, robust=True)
