@@ -45,16 +45,21 @@ def run_task(task_key: str) -> None:
     )
     try:
         with Heartbeat(claim, run.live):
-            for item in claim.items:
-                if lifecycle.is_cancelled(claim):
-                    raise TaskCancelled(claim.task)
-                run.live.steps = Steps(item=item.pk)
-                _run_item(claim, item, run)
+            _run_items(claim, run)
     except LeaseLost as lost:
         logger.warning("%s It is left to that one.", lost)
+    lifecycle.sweep(thorough=False)
+
+
+def _run_items(claim: lifecycle.Claim, run: Run) -> None:
+    try:
+        for item in claim.items:
+            if lifecycle.is_cancelled(claim):
+                raise TaskCancelled(claim.task)
+            run.live.steps = Steps(item=item.pk)
+            _run_item(claim, item, run)
     except TaskCancelled:
         lifecycle.cancel_rest(claim)
-    lifecycle.sweep(thorough=False)
 
 
 def _run_item(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:

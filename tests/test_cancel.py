@@ -169,6 +169,17 @@ class TestInProgress:
             cancel_rest(first)
         assert statuses(task) == ["in_progress", "todo", "todo", "todo"]
 
+    def test_a_cancel_that_comes_after_a_takeover_is_not_the_queues_trouble(self) -> None:
+        def work(_: Crew) -> None:
+            AsyncTask.objects.update(fence=99)  # as another worker would
+            raise TaskCancelled(AsyncTask.objects.get())
+
+        [crew] = Crew.objects.bulk_create([Crew(name="night")])
+        Crew.script = work
+        task = crew.post.enqueue()  # in autocommit: what it did to the fence stays
+        deliver()
+        assert statuses(task) == ["in_progress", "todo"]  # both are the other worker's
+
     def test_a_hold_ends_with_its_block(self, three: list[Project]) -> None:
         with hold(three) as task:
             assert task is not None

@@ -11,13 +11,13 @@ import pytest
 from django.db import transaction
 from django.db.models import Model
 
-from powercrud_models import LeaseLost, PowerCRUDError
+from powercrud_models import PowerCRUDError
 from powercrud_models.models import AsyncTask, ObjectLock
-from powercrud_models.tasks import run_task
 from powercrud_models.types import ObjectKey
-from tests.deliveries import deliver, expire_lease, task_of
+from tests.deliveries import deliver, task_of
 from tests.kinds.models import Crew, Member, Part, Project
 from tests.stage import Stage
+from tests.takeover import SECOND, overtake
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -198,30 +198,7 @@ def test_stale_work_in_autocommit_does_not_write_to_another_database(
     queued: None, stage: Stage, write: str
 ) -> None:
     crew, member = make_crew()
-    stopped = stage.stop()
-    stale: list[BaseException] = []
-
-    def work(crew: Crew) -> str:
-        if stopped.was_reached:
-            return "by the second worker"
-        stopped.wait_here()
-        member.name = "written by the stale worker"
-        try:
-            getattr(member, write)()
-        except LeaseLost as lost:
-            stale.append(lost)
-            raise
-        return "by the stale worker"
-
-    Crew.script = work
-    task = crew.post.enqueue()
-    worker = stage.act(lambda: run_task(task.key), "stale worker")
-    stopped.wait_until_reached()
-    expire_lease(task.key)
-    run_task(task.key)
-    stopped.let_go()
-    worker.result()
-
-    assert len(stale) == 1
+    task, raised = overtake(stage, crew, member, lambda _, member: getattr(member, write)())
+    assert len(raised) == 1
     assert name_of(member) == "Ada"
-    assert task.result(timeout=30) == "by the second worker"
+    assert task.result(timeout=30) == SECOND

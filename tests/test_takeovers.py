@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from powercrud_models import LeaseLost
-from powercrud_models.tasks import run_task
-from tests.deliveries import expire_lease
-from tests.kinds.models import Crew, Member
+from tests.kinds.models import Member
 from tests.promises.made import make_crew, name_of
 from tests.stage import Stage
+from tests.takeover import SECOND, overtake
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,31 +22,8 @@ def test_without_the_guard_stale_work_is_stopped_at_its_next_write(
         "GUARD_WRITES": False,
     }
     crew, member = make_crew()
-    stopped = stage.stop()
-    raised: list[BaseException] = []
-
-    def work(crew: Crew) -> str:
-        if stopped.was_reached:
-            return "by the second worker"
-        stopped.wait_here()
-        member.name = "written by the stale worker"
-        try:
-            getattr(member, write)()
-        except LeaseLost as lost:
-            raised.append(lost)
-            raise
-        return "by the stale worker"
-
-    Crew.script = work
-    task = crew.post.enqueue()
-    stale = stage.act(lambda: run_task(task.key), "stale worker")
-    stopped.wait_until_reached()
-    expire_lease(task.key)
-    run_task(task.key)
-    stopped.let_go()
-    stale.result()
-
+    task, raised = overtake(stage, crew, member, lambda _, member: getattr(member, write)())
     assert len(raised) == 1
     assert Member.objects.get() == member
     assert name_of(member) == "Ada"
-    assert task.result() == "by the second worker"
+    assert task.result() == SECOND

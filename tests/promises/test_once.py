@@ -19,6 +19,7 @@ from tests.deliveries import (
 from tests.kinds.models import Crew, Member, Project
 from tests.promises.made import effects, make_crew, make_project, name_of
 from tests.stage import Stage
+from tests.takeover import SECOND, overtake
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queued")]
 
@@ -166,29 +167,9 @@ def test_stale_work_in_autocommit_is_stopped_at_its_next_write(
     stage: Stage, write: Callable[[Crew, Member], object]
 ) -> None:
     crew, member = make_crew()
-    stopped = stage.stop()
-    went_on: list[str] = []
-
-    def work(crew: Crew) -> str:
-        if stopped.was_reached:
-            return "by the second worker"
-        stopped.wait_here()
-        member.name = "written by the stale worker"
-        write(crew, member)
-        went_on.append("on")
-        return "by the stale worker"
-
-    Crew.script = work
-    task = crew.post.enqueue()
-    stale = stage.act(lambda: run_task(task.key), "stale worker")
-    stopped.wait_until_reached()
-    expire_lease(task.key)
-    run_task(task.key)
-    stopped.let_go()
-    stale.result()
-
-    assert (name_of(member), went_on) == ("Ada", [])
-    assert task.result() == "by the second worker"
+    task, raised = overtake(stage, crew, member, write)
+    assert (name_of(member), len(raised)) == ("Ada", 1)
+    assert task.result() == SECOND
 
 
 @pytest.mark.parametrize("ends", ["done", "failed"])
@@ -214,7 +195,7 @@ def test_a_stale_worker_may_not_say_how_its_work_ended(stage: Stage, ends: str) 
     stopped.let_go()
     stale.result()
 
-    assert task.result() == "by the second worker"
+    assert task.result() == SECOND
     assert rows() == ended
 
 
