@@ -40,15 +40,15 @@ SELECT id FROM shop_page WHERE id IN (
 """
 TASK = f"""
 INSERT INTO powercrud_models_asynctask (
-    key, label, status, user_id, payload_version, fence, attempts, recoveries, sends,
+    key, label, status, user_id, payload_version, fence, attempts, conflicts, recoveries, sends,
     queue_error, error, resend_at, started_at, finished_at
-) VALUES (%s, %s, 'pending', NULL, 1, 0, 0, 0, 1, '', '', {IN_A_MINUTE}, NULL, NULL)
+) VALUES (%s, %s, 'pending', NULL, 1, 0, 0, 0, 0, 1, '', '', {IN_A_MINUTE}, NULL, NULL)
 RETURNING created_at, resend_at
 """
 ITEM = """
 INSERT INTO powercrud_models_taskitem (
-    task_id, model, object_id, work, status, error, returned, returned_as_text
-) VALUES (%s, 'shop.catalogue', %s, 'reprint', 'todo', '', NULL, FALSE)
+    task_id, model, object_id, work, status, tries, error, returned, returned_as_text
+) VALUES (%s, 'shop.catalogue', %s, 'reprint', 'todo', 0, '', NULL, FALSE)
 RETURNING id
 """
 LOCKS = """

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from powercrud_models.queues.base import WorkerProcess
 
 
 class PowercrudModelsConfig(AppConfig):
@@ -13,3 +18,13 @@ class PowercrudModelsConfig(AppConfig):
 
     def ready(self) -> None:
         from powercrud_models import checks  # noqa: F401  it needs the models
+        from powercrud_models.queues import django_q2
+
+        if django_q2.missing() is None:
+            django_q2.when_a_worker_begins(_begin)
+
+
+def _begin(process: WorkerProcess) -> None:
+    from powercrud_models import worker
+
+    worker.begin(process)

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Model
 from django.utils.translation import gettext
 
-from powercrud_models import guard, lifecycle, runner
+from powercrud_models import guard, items, lifecycle, runner
 from powercrud_models.context import Mode, current_run, decide
 from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import work_by_method
@@ -33,7 +33,7 @@ def run(
         _locked_row(obj, alias, method.__name__),
         runner.inline_run(obj, [work], alias) as run,
     ):
-        return runner.call(run, obj, work, args, kwargs)
+        return items.call(run, obj, work, args, kwargs)
 
 
 def enqueue(obj: Model, method: str, alias: str) -> AsyncTask:

@@ -27,6 +27,8 @@ class Conf:
     """Seconds without a sign of life after which a task may be taken over."""
     HEARTBEAT_SECONDS: int = 15
     """Seconds between two signs of life of a running task."""
+    MAX_TASK_DURATION: int = 3600
+    """Seconds without progress after which a task is taken over although its worker is alive."""
     CLEANUP_GRACE_PERIOD: int = 86400
     """Seconds for which the record of an ended task is kept."""
 
@@ -42,6 +44,11 @@ class Conf:
             raise ImproperlyConfigured(
                 f"POWERCRUD_SETTINGS['QUEUE'] is {self.QUEUE!r}; "
                 "it must be 'auto', 'inline', 'immediate', 'django-q2' or, in tests, 'testing'."
+            )
+        if self.MAX_TASK_DURATION <= 0:
+            raise ImproperlyConfigured(
+                f"POWERCRUD_SETTINGS['MAX_TASK_DURATION'] is {self.MAX_TASK_DURATION}; it must be "
+                "above 0: seconds without progress, such as 3600."
             )
         if not 0 < self.HEARTBEAT_SECONDS < self.LEASE_SECONDS:
             raise ImproperlyConfigured(

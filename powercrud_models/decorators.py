@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from powercrud_models.marks import RECORD, DescendantsRecord, Work
 from powercrud_models.misuse import (
     inherited_method,
     refuse_misuse,
-    refuse_wrong_options,
     refuse_wrong_record,
 )
-from powercrud_models.types import RelationPath, SaveEvent, WorkOptions
-
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
+from powercrud_models.options import checked_options
+from powercrud_models.types import RelationPath, RunOptions, SaveEvent
 
 M = TypeVar("M")
 P = ParamSpec("P")
@@ -38,11 +35,7 @@ def async_save(
     on: SaveEvent = "save",
     fields: Sequence[str] = (),
     condition: Condition | None = None,
-    name: str = "",
-    label: StrOrPromise = "",
-    atomic: bool = True,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[RunOptions],
 ) -> Callable[[C], C]: ...
 @overload
 def async_save(
@@ -50,11 +43,7 @@ def async_save(
     on: SaveEvent = "save",
     fields: Sequence[str] = (),
     condition: Condition | None = None,
-    name: str = "",
-    label: StrOrPromise = "",
-    atomic: bool = True,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[RunOptions],
 ) -> Callable[[Callable[Concatenate[M, P], R]], Work[M, P, R]]: ...
 def async_save(
     marked: Callable[..., Any] | str | None = None,
@@ -63,11 +52,7 @@ def async_save(
     on: SaveEvent = "save",
     fields: Sequence[str] = (),
     condition: Condition | None = None,
-    name: str = "",
-    label: StrOrPromise = "",
-    atomic: bool = True,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[RunOptions],
 ) -> Any:
     """Mark a method as work that runs after each save of its object.
 
@@ -80,60 +65,32 @@ def async_save(
     method is renamed. ``label``: what people read. ``atomic=False``: run in autocommit, where
     long work lets others write in between, and may run more than once after a crash.
     ``timeout``: seconds after which a run of it in a worker is stopped with TimeoutError.
-    ``retries``: how often a worker tries again what has raised.
+    ``retries``: how often a worker tries again what has raised, ``retry_backoff`` seconds later,
+    then after twice as long, and so on; ``dont_retry_for``: exceptions that no try would mend.
+    ``recoveries``: how many workers may die of it, or be stopped, before its task has failed.
 
     Raises TypeError for a coroutine, for required arguments, for Django's own methods, and for
     options of a wrong kind; ImproperlyConfigured for a name that the class does not inherit.
 
     >>> @async_save(on="update", fields=["text"], label="count the words")
     ... def recount(self): ...
-    >>> @async_save("recount", retries=2)
+    >>> @async_save("recount", retries=2, retry_backoff=10, dont_retry_for=[ValidationError])
     ... class Play(Book): ...
     """
-    options = WorkOptions(
-        on=on,
-        fields=fields,  # type: ignore[arg-type]  # a tuple when it has been found in order
-        condition=condition,
-        name=name,
-        label=label,
-        atomic=atomic,
-        timeout=timeout,
-        retries=retries,
-    )
-    return _mark("async_save", marked, options)
+    chosen = {"on": on, "fields": fields, "condition": condition, **options}
+    return _mark("async_save", marked, chosen)
 
 
 @overload
 def async_method(method: Callable[Concatenate[M, P], R], /) -> Work[M, P, R]: ...
 @overload
-def async_method(
-    inherited: str,
-    /,
-    *,
-    name: str = "",
-    label: StrOrPromise = "",
-    atomic: bool = True,
-    timeout: float | None = None,
-    retries: int = 0,
-) -> Callable[[C], C]: ...
+def async_method(inherited: str, /, **options: Unpack[RunOptions]) -> Callable[[C], C]: ...
 @overload
 def async_method(
-    *,
-    name: str = "",
-    label: StrOrPromise = "",
-    atomic: bool = True,
-    timeout: float | None = None,
-    retries: int = 0,
+    **options: Unpack[RunOptions],
 ) -> Callable[[Callable[Concatenate[M, P], R]], Work[M, P, R]]: ...
 def async_method(
-    marked: Callable[..., Any] | str | None = None,
-    /,
-    *,
-    name: str = "",
-    label: StrOrPromise = "",
-    atomic: bool = True,
-    timeout: float | None = None,
-    retries: int = 0,
+    marked: Callable[..., Any] | str | None = None, /, **options: Unpack[RunOptions]
 ) -> Any:
     """Mark a method as work that runs only when asked: called, or enqueued.
 
@@ -143,15 +100,13 @@ def async_method(
     ... def reindex(self): ...
     >>> book.reindex.enqueue()
     """
-    options = WorkOptions(
-        on=None, name=name, label=label, atomic=atomic, timeout=timeout, retries=retries
-    )
-    return _mark("async_method", marked, options)
+    return _mark("async_method", marked, {"on": None, **options})
 
 
-def _mark(decorator: str, marked: Callable[..., Any] | str | None, options: WorkOptions) -> Any:
-    refuse_wrong_options(decorator, options)
-    options = replace(options, fields=tuple(options.fields))
+def _mark(
+    decorator: str, marked: Callable[..., Any] | str | None, chosen: Mapping[str, Any]
+) -> Any:
+    options = checked_options(decorator, chosen)
 
     def mark(method: Callable[..., Any]) -> Work[Any, Any, Any]:
         refuse_misuse(decorator, method)

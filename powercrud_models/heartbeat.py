@@ -13,6 +13,7 @@ from django.db import Error, OperationalError, connections
 from powercrud_models.conf import get_conf
 from powercrud_models.context import LiveProgress, Steps
 from powercrud_models.lifecycle import Claim, has_one_writer, is_cancelled, renew
+from powercrud_models.sessions import keep_awake
 from powercrud_models.signals import announce, task_progressed
 
 logger = logging.getLogger("powercrud_models")
@@ -34,7 +35,10 @@ class Heartbeat:
     def __init__(self, claim: Claim, live: LiveProgress) -> None:
         self._claim = claim
         self._live = live
+        self._session = connections[claim.alias]  # the work's, not that of the thread
         self._turn = time.monotonic()
+        self._moved_to, self._moved_at = live.steps, self._turn
+        self._hung = False
         self._telling = threading.Lock()  # or the thread, when its turn comes, tells old news
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -73,15 +77,27 @@ class Heartbeat:
         time.sleep(PAUSE_SECONDS)
         self._turn = time.monotonic()
 
+    def _hangs(self) -> bool:
+        """Whether the work has not got on for so long that another worker shall try it."""
+        if self._live.steps is not self._moved_to:
+            self._moved_to, self._moved_at = self._live.steps, time.monotonic()
+        limit = get_conf().MAX_TASK_DURATION
+        hangs = bool(self._claim.items) and time.monotonic() - self._moved_at > limit
+        if hangs and not self._hung:
+            logger.error("Task %s made no progress for %s s.", self._claim.task.key, limit)
+        self._hung = hangs
+        return hangs
+
     def _beat(self) -> None:
         shown = self._live.steps
         beaten = time.monotonic()
         try:
             while not self._stop.wait(PROGRESS_SECONDS):
                 overdue = time.monotonic() - beaten >= get_conf().HEARTBEAT_SECONDS
-                if self._live.steps == shown and not overdue:
+                if (self._live.steps == shown and not overdue) or self._hangs():
                     continue
                 try:
+                    keep_awake(self._session)
                     # before the pulse, which may wait for SQLite's one writer
                     self._live.is_cancelled = is_cancelled(self._claim)
                     with self._telling:

@@ -21,7 +21,7 @@ class Launch:
     """
 
     task_key: str
-    send: Callable[[str], None]
+    send: Callable[[str], object]
     opened_in: Opened = ()
     committed: bool = False
 

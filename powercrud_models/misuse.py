@@ -9,14 +9,8 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
-from django.utils.functional import Promise
 
 from powercrud_models.marks import DescendantsRecord, Work, is_bare
-from powercrud_models.timeouts import LONGEST
-from powercrud_models.types import WorkOptions
-
-LONGEST_NAME = 100
-"""Of the identity that ``TaskItem.work`` stores."""
 
 
 class Misdeclared(ImproperlyConfigured):
@@ -32,51 +26,6 @@ def nearest(name: str, names: Iterable[str]) -> str:
     names = sorted(names)
     near = get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"it has {names}."
-
-
-def refuse_wrong_options(decorator: str, options: WorkOptions) -> None:
-    """Raise TypeError for an option of a wrong kind."""
-    name, fields, timeout, retries = _untyped(options, "name", "fields", "timeout", "retries")
-    label, atomic, condition = _untyped(options, "label", "atomic", "condition")
-    events = ("save", "create", "update") if decorator == "async_save" else (None,)
-    if options.on not in events:
-        raise TypeError(
-            f"@{decorator}(on={options.on!r}): on must be 'save', 'create' or 'update'."
-        )
-    if not isinstance(name, str) or len(name) > LONGEST_NAME:
-        raise TypeError(
-            f"@{decorator}(name={name!r}): name must be text of at most {LONGEST_NAME} characters."
-        )
-    if not isinstance(label, str | Promise):
-        raise TypeError(f"@{decorator}(label={label!r}): label must be text.")
-    if not isinstance(atomic, bool):
-        raise TypeError(f"@{decorator}(atomic={atomic!r}): atomic must be True or False.")
-    if not isinstance(fields, list | tuple) or not all(isinstance(each, str) for each in fields):
-        raise TypeError(
-            f"@{decorator}(fields={fields!r}): fields must be a list of names, such as ['text']."
-        )
-    if fields and options.on == "create":
-        raise TypeError(
-            f"@{decorator}(fields={fields!r}): a save that creates the row changes every field; "
-            "leave out fields, or on='create'."
-        )
-    if condition is not None and not callable(condition):
-        raise TypeError(
-            f"@{decorator}(condition={condition!r}): condition must be a function of the object."
-        )
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and 0 < timeout <= LONGEST):
-        raise TypeError(
-            f"@{decorator}(timeout={timeout!r}): timeout must be seconds, above 0 and below "
-            f"{LONGEST:.0f}."
-        )
-    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
-        raise TypeError(f"@{decorator}(retries={retries!r}): retries must be a number from 0 on.")
-
-
-def _untyped(options: WorkOptions, *names: str) -> list[Any]:
-    """What the options are, whatever they should be."""
-    return [getattr(options, name) for name in names]
 
 
 def refuse_misuse(decorator: str, method: Callable[..., Any]) -> None:

@@ -51,6 +51,7 @@ class AsyncTask(models.Model):
     payload_version = models.PositiveSmallIntegerField(default=PAYLOAD_VERSION)
     fence = models.PositiveIntegerField(default=0)
     attempts = models.PositiveIntegerField(default=0)
+    conflicts = models.PositiveIntegerField(default=0)
     recoveries = models.PositiveIntegerField(default=0)
     sends = models.PositiveIntegerField(default=0)
     queue_error = models.TextField(blank=True, default="")
@@ -61,6 +62,8 @@ class AsyncTask(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name = _("task")
+        verbose_name_plural = _("tasks")
         ordering = ("-created_at",)
         indexes = (models.Index(fields=("status", "resend_at"), name="powercrud_task_due"),)
 
@@ -74,34 +77,8 @@ class AsyncTask(models.Model):
     @property
     def progress(self) -> TaskProgress:
         """How far it has come, read now (two queries)."""
-        pulse = (
-            TaskPulse.objects.using(self._state.db)
-            .filter(task_id=self.key)
-            .annotate(now=DatabaseClock())
-            .first()
-        )
-        todo = models.Q(status=TaskItem.Status.TODO)
-        items = self._items().aggregate(
-            total=models.Count("pk"),
-            ended=models.Count("pk", filter=~todo),
-            at_work=models.Count("pk", filter=todo & models.Q(pk=pulse and pulse.item_id)),
-        )
-        if not items["total"]:  # a hold is one unit, done when its block has ended
-            ended = not self._unfinished().exists()
-            items = {"total": 1, "ended": int(ended), "at_work": int(not ended)}
-        steps = pulse if items["at_work"] else None  # the loop of an item that has ended is over
-        return TaskProgress(
-            items_done=items["ended"],
-            items_total=items["total"],
-            current=steps.current if steps else 0,
-            total=steps.total if steps else None,
-            pulse_age=(pulse.now - pulse.beat_at).total_seconds() if pulse else None,
-        )
-
-    def _unfinished(self) -> models.QuerySet[AsyncTask]:
-        """This task, if it has not ended by now."""
-        tasks = AsyncTask.objects.using(self._state.db)
-        return tasks.filter(pk=self.key, status__in=self.UNFINISHED)
+        [standing] = _above("standings").standings([self], self._state.db).values()
+        return standing.progress  # type: ignore[no-any-return]
 
     def _items(self) -> models.QuerySet[TaskItem]:
         """Its items, from the database that it was read from: a router may name a replica."""
@@ -173,7 +150,7 @@ class AsyncTask(models.Model):
 
         >>> task.cancel()
         """
-        _lifecycle().cancel(self)
+        _above("lifecycle").cancel(self)
         self.refresh_from_db(using=self._state.db)
 
     cancel.alters_data = True  # type: ignore[attr-defined]
@@ -187,15 +164,15 @@ class AsyncTask(models.Model):
         >>> task.retry()
         >>> task.result(timeout=60)
         """
-        _lifecycle().retry(self)
+        _above("lifecycle").retry(self)
         self.refresh_from_db(using=self._state.db)
 
     retry.alters_data = True  # type: ignore[attr-defined]
 
 
-def _lifecycle() -> Any:
-    """The state machine stands above these tables, and is asked for when it is needed."""
-    return import_module("powercrud_models.lifecycle")
+def _above(module: str) -> Any:
+    """A module that stands above these tables, and is asked for when it is needed."""
+    return import_module(f"powercrud_models.{module}")
 
 
 class TaskItem(models.Model):
@@ -214,6 +191,7 @@ class TaskItem(models.Model):
     object_id = KeyField(max_length=255)
     work = KeyField(max_length=100)
     status = models.CharField(max_length=7, choices=Status, default=Status.TODO)
+    tries = models.PositiveIntegerField(default=0)
     error = MessageField(blank=True, default="")
     returned = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     returned_as_text = models.BooleanField(default=False)

@@ -52,6 +52,7 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
         if run.live.depth:
             for step in self._iterable:
                 _stop_if_cancelled(run)
+                run.live.steps = run.live.steps._replace()  # it shows nothing new, but it gets on
                 yield step
             return
         live, total = run.live, self._known_total()

@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist
-from django.db import connections, transaction
+from django.db import Error, connections
 from django.db.models import Model
-from django.utils.translation import gettext_noop
 
 from powercrud_models import lifecycle
+from powercrud_models.conf import get_conf
 from powercrud_models.context import Run, Steps, current_run, fenced, running
-from powercrud_models.deadlocks import attempts
-from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import LeaseLost, TaskCancelled
 from powercrud_models.fields import new_key
 from powercrud_models.heartbeat import Heartbeat
+from powercrud_models.items import SessionLost, call, run_item
 from powercrud_models.launches import open_launch
-from powercrud_models.messages import Message
 from powercrud_models.models import TaskItem
+from powercrud_models.sessions import end_if_lost
+from powercrud_models.stopping import stopping
 from powercrud_models.stores import get_store
-from powercrud_models.timeouts import call_limited
-from powercrud_models.types import ObjectKey, WorkDeclaration, model_label, python_pk
+from powercrud_models.types import ObjectKey, WorkDeclaration, model_label
 
 logger = logging.getLogger("powercrud_models")
 
 
 def run_task(task_key: str) -> None:
-    """Claim the task and do what is left of it; a duplicate delivery finds nothing to claim."""
+    """Claim the task and do what is left of it; a duplicate delivery finds nothing to claim.
+
+    Then a task whose worker has died is taken up, without a way through the queue: so long as
+    this call has not taken long, for the queue may limit its time.
+    """
+    in_time = time.monotonic() + get_conf().LEASE_SECONDS
+    _run(task_key)
+
+    def take_up(orphan: str) -> bool:
+        return time.monotonic() < in_time and not stopping.is_due and _run(orphan)
+
+    lifecycle.sweep(thorough=False, take_up=take_up)
+
+
+def _run(task_key: str) -> bool:
+    """Whether the task could be claimed; then it has been run, or left to others."""
     claim = lifecycle.claim(task_key)
     if claim is None:
-        return
+        return False
     run = Run(owner=task_key, claim=claim)
     run.planned.update(
         (ObjectKey(model_label(item.model_class), item.object_id), item.work)
@@ -48,120 +60,43 @@ def run_task(task_key: str) -> None:
             _run_items(claim, run)
     except LeaseLost as lost:
         logger.warning("%s It is left to that one.", lost)
-    lifecycle.sweep(thorough=False)
-
-
-def _run_items(claim: lifecycle.Claim, run: Run) -> None:
-    try:
-        for item in claim.items:
-            if lifecycle.is_cancelled(claim):
-                raise TaskCancelled(claim.task)
-            run.live.steps = Steps(item=item.pk)
-            _run_item(claim, item, run)
-    except TaskCancelled:
-        lifecycle.cancel_rest(claim)
-
-
-def _run_item(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
-    """Do the item, as often as its work may be tried, and record how it ended."""
-    tries = 0
-    while not _try_item(claim, item, run, is_last=tries >= _retries_of(item)):
-        tries += 1
-
-
-def _try_item(claim: lifecycle.Claim, item: TaskItem, run: Run, *, is_last: bool) -> bool:
-    """Whether the item has ended: it is done, or it failed for the last time."""
-    try:
-        _do(claim, item, run)
-    except LeaseLost:
+    except SessionLost:
+        logger.exception("Task %s is left until its lease runs out", task_key)
+    except Exception:
         raise
-    except TaskCancelled:
-        if lifecycle.has_ended(claim, item):  # an on_commit callback raised it
-            return True
+    except BaseException:  # what is to stop the process, which may be done with it soon
+        _give_up(claim, traceback.format_exc())
         raise
-    except CannotRun as error:
-        _fail(claim, item, error.message)
-    except Exception:  # the outermost frame of work, which may raise anything
-        if lifecycle.has_ended(claim, item):  # it raised after the commit
-            logger.exception("%s is done, but an on_commit callback of its work failed", item)
-            return True
-        logger.exception("%s failed%s", item, "" if is_last else "; it is tried again")
-        if not is_last:
-            return False
-        _fail(claim, item, f"{item}\n{traceback.format_exc()}")
     return True
 
 
-def _fail(claim: lifecycle.Claim, item: TaskItem, error: str) -> None:
-    with transaction.atomic(using=claim.alias):
-        lifecycle.hold_fence(claim)
-        lifecycle.end_item(claim, item, TaskItem.Status.FAILED, error=error)
-
-
-def _do(claim: lifecycle.Claim, item: TaskItem, run: Run) -> None:
-    obj, work = _load(item, claim.alias)
-    if work.options.atomic:
-        for attempt in attempts(claim.alias):
-            # the callbacks that follow the commit are no part of the run
-            with attempt, transaction.atomic(using=claim.alias):
-                lifecycle.hold_fence(claim)
-                with running(run), fenced(claim):
-                    returned = _call_in_time(run, obj, work, item)
-                lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
-            if attempt.is_to_be_repeated:  # what it did to the object is undone
-                obj, work = _load(item, claim.alias)
+def _run_items(claim: lifecycle.Claim, run: Run) -> None:
+    longest_pause = 0.0
+    try:
+        for item in claim.items:
+            # a first claim has just made the pulse, which nobody has asked anything of
+            is_untouched = claim.fence == 1 and item is claim.items[0]
+            if not is_untouched and lifecycle.is_cancelled(claim):
+                raise TaskCancelled(claim.task)
+            if stopping.is_due:
+                lifecycle.give_back(claim)
+                return
+            run.live.steps = Steps(item=item.pk)
+            is_last = item is claim.items[-1] and not longest_pause
+            longest_pause = max(longest_pause, run_item(claim, item, run, ends_task=is_last))
+    except TaskCancelled:
+        lifecycle.cancel_rest(claim)
     else:
-        with running(run):
-            returned = _call_in_time(run, obj, work, item)
-        with transaction.atomic(using=claim.alias):
-            lifecycle.hold_fence(claim)
-            lifecycle.end_item(claim, item, TaskItem.Status.DONE, returned=returned)
+        if longest_pause:
+            lifecycle.put_off(claim, longest_pause)
 
 
-def _call_in_time(run: Run, obj: Model, work: WorkDeclaration, item: TaskItem) -> Any:
-    return call_limited(work.options.timeout, str(item), partial(call, run, obj, work))
-
-
-def _retries_of(item: TaskItem) -> int:
-    work = works_of(item.model_class).get(item.work) if item.model_class else None
-    return work.options.retries if work else 0
-
-
-def _load(item: TaskItem, alias: str) -> tuple[Model, WorkDeclaration]:
-    model = item.model_class
-    work = works_of(model).get(item.work) if model else None
-    if model is None or work is None:
-        said = gettext_noop(
-            "%(model)s declares no work named “%(work)s” any more. If the method was renamed, keep "
-            "its identity: @async_save(name='%(work)s')."
-        )
-        raise CannotRun(Message(said, model=item.model, work=item.work))
+def _give_up(claim: lifecycle.Claim, error: str) -> None:
+    end_if_lost(connections[claim.alias])  # it may have been interrupted in a query
     try:
-        return model._base_manager.using(alias).get(pk=python_pk(model, item.object_id)), work
-    except ObjectDoesNotExist:
-        said = gettext_noop("%(model)s %(pk)s was deleted before “%(work)s” could run on it.")
-        name = Message.of(model._meta.verbose_name or "")
-        raise CannotRun(Message(said, model=name, pk=item.object_id, work=item.work)) from None
-
-
-class CannotRun(Exception):
-    """No try can do this item; the message says why."""
-
-    def __init__(self, message: Message) -> None:
-        super().__init__(message)
-        self.message = message
-
-
-def call(
-    run: Run, obj: Model, work: WorkDeclaration, args: Sequence[Any] = (), kwargs: Any = None
-) -> Any:
-    """Call the work as part of this run."""
-    step = (ObjectKey.of(obj), work.name)
-    run.active.append(step)
-    try:
-        return getattr(obj, work.method)(*args, **(kwargs or {}))
-    finally:
-        run.active.remove(step)
+        lifecycle.give_up(claim, error)
+    except (Error, LeaseLost):
+        logger.exception("Task %s is left until its lease runs out", claim.task.key)
 
 
 @contextmanager
@@ -211,5 +146,7 @@ def run_recorded(obj: Model, work: WorkDeclaration, alias: str) -> str:
     run = Run(owner=task_key, claim=claim)
     with running(run), fenced(claim):
         returned = call(run, obj, work)
-    lifecycle.end_item(claim, claim.items[0], TaskItem.Status.DONE, returned=returned)
+    lifecycle.end_item(
+        claim, claim.items[0], TaskItem.Status.DONE, returned=returned, ends_task=True
+    )
     return task_key

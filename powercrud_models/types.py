@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
@@ -14,7 +14,7 @@ from django.utils.translation import gettext_noop
 from powercrud_models.messages import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from django.db.models import Model
     from django_stubs_ext import StrOrPromise
@@ -128,6 +128,23 @@ class RelationPath(NamedTuple):
     """Whether it is followed again from what it has reached, down to the end of the tree."""
 
 
+LONGEST_GROWN_BACKOFF = 3600.0
+"""Seconds: pauses between tries grow no further."""
+
+
+class RunOptions(TypedDict, total=False):
+    """What both decorators take: how work is named, and how a worker runs it."""
+
+    name: str
+    label: StrOrPromise
+    atomic: bool
+    timeout: float | None
+    retries: int
+    retry_backoff: float
+    dont_retry_for: Sequence[type[Exception]]
+    recoveries: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkOptions:
     """What ``@async_save`` and ``@async_method`` were given."""
@@ -148,6 +165,21 @@ class WorkOptions:
     """Seconds after which one run of the work is stopped; None: no limit of its own."""
     retries: int = 0
     """How often work that raised is tried again."""
+    retry_backoff: float = 0.0
+    """Seconds before the first of these tries; twice as long before each further one."""
+    dont_retry_for: tuple[type[Exception], ...] = ()
+    """What it may raise that no further try would mend."""
+    recoveries: int = 3
+    """How many workers may die of it before its task has failed."""
+
+    def backoff(self, tries: int) -> float:
+        """Seconds to wait after so many tries that raised."""
+        doubled = self.retry_backoff * 2.0 ** min(tries - 1, 64)
+        return min(doubled, max(self.retry_backoff, LONGEST_GROWN_BACKOFF))
+
+
+DEFAULT_OPTIONS = WorkOptions(on=None)
+"""What holds for an item whose work is declared no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +224,9 @@ class TaskProgress:
     """Steps of the current item's ``progress()`` loop."""
     total: int | None
     """All steps of that loop; None when unknown."""
-    pulse_age: float | None
+    items_failed: int = 0
+    """Those among them that failed."""
+    pulse_age: float | None = None
     """Seconds since the last sign of life; None when no worker has taken the task yet."""
 
     @property
@@ -204,12 +238,16 @@ class TaskProgress:
 
     def as_message(self) -> Message:
         """What people read."""
-        return Message(
+        said = Message(
             gettext_noop("%(done)s of %(total)s done, %(percent)s%%"),
             done=self.items_done,
             total=self.items_total,
             percent=int(self.fraction * 100),  # rounded up it could say 100% too early
         )
+        if not self.items_failed:
+            return said
+        more = gettext_noop("%(progress)s, %(failed)s failed")
+        return Message(more, progress=said, failed=self.items_failed)
 
     def __str__(self) -> str:
         return str(self.as_message())

@@ -60,17 +60,30 @@ def test_every_option_arrives() -> None:
         atomic=False,
         timeout=1.5,
         retries=2,
+        retry_backoff=0.5,
+        dont_retry_for=[ValueError],
+        recoveries=1,
     )
     def work(self): ...
 
-    @async_method(name="stored", label="what people read", atomic=False, timeout=1.5, retries=2)
+    @async_method(
+        name="stored",
+        label="what people read",
+        atomic=False,
+        timeout=1.5,
+        retries=2,
+        retry_backoff=0.5,
+        dont_retry_for=(ValueError,),
+        recoveries=1,
+    )
     def asked(self): ...
 
     for marked, on in ((work, "update"), (asked, None)):
         options = marked.options
         assert (options.on, options.name) == (on, "stored")
         assert (options.label, options.atomic) == ("what people read", False)
-        assert (options.timeout, options.retries) == (1.5, 2)
+        assert (options.timeout, options.retries, options.retry_backoff) == (1.5, 2, 0.5)
+        assert (options.dont_retry_for, options.recoveries) == ((ValueError,), 1)
     assert (work.options.fields, work.options.condition) == (("title",), bool)
 
 
@@ -239,6 +252,15 @@ def test_an_event_that_does_not_exist(on) -> None:
         {"retries": -1},
         {"retries": 1.5},
         {"retries": True},
+        {"retry_backoff": -1},
+        {"retry_backoff": "10"},
+        {"retry_backoff": float("inf")},
+        {"retry_backoff": float("nan")},
+        {"dont_retry_for": ValueError},
+        {"dont_retry_for": [KeyboardInterrupt]},
+        {"dont_retry_for": [ValueError()]},
+        {"recoveries": -1},
+        {"recoveries": None},
     ],
 )
 def test_an_option_of_a_wrong_kind(decorator, options) -> None:
@@ -246,6 +268,18 @@ def test_an_option_of_a_wrong_kind(decorator, options) -> None:
     with pytest.raises(TypeError) as error:
         decorator(**options)
     assert str(error.value).startswith(f"@{decorator.__name__}({option}={value!r}): ")
+
+
+@pytest.mark.parametrize("decorator", [async_save, async_method])
+def test_an_option_that_does_not_exist_is_named_with_the_nearest(decorator) -> None:
+    with pytest.raises(TypeError, match="no such option; did you mean 'retries'"):
+        decorator(retrys=3)
+
+
+@pytest.mark.parametrize("option", [{"on": "save"}, {"fields": ["text"]}, {"condition": bool}])
+def test_a_method_that_runs_when_asked_takes_no_option_of_a_save(option) -> None:
+    with pytest.raises(TypeError, match=r"no such option|on must be left out"):
+        async_method(**option)
 
 
 @pytest.mark.parametrize(

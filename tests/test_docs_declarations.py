@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from django.core.checks import run_checks
 from django.test.utils import isolate_apps
 
-from powercrud_models import async_method, async_save
+from powercrud_models import async_save
 from powercrud_models.declarations import works_of
+from powercrud_models.types import RunOptions, WorkOptions
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "declarations.md").read_text(encoding="utf-8")
@@ -44,14 +46,14 @@ def test_the_examples_declare_what_the_page_says(models: dict[str, Any]) -> None
 
 def test_every_option_is_in_the_table_with_its_default() -> None:
     rows = {name: default for name, default in TABLE.findall(PAGE) if default}
-    options = signature(async_save).parameters.values()
+    defaults = {field.name: field.default for field in fields(WorkOptions)} | {"on": "save"}
     written = {
-        each.name: str(each.default).join('""' if isinstance(each.default, str) else ("", ""))
-        for each in options
-        if each.kind is each.KEYWORD_ONLY
+        name: str(default).join('""' if isinstance(default, str) else ("", ""))
+        for name, default in defaults.items()
     }
     assert rows == written
-    assert set(signature(async_method).parameters) - {"marked"} < set(written)
+    assert list(rows)[3:] == list(RunOptions.__annotations__)
+    assert list(rows)[:3] == list(signature(async_save).parameters)[1:-1]
 
 
 def test_every_check_of_a_declaration_is_in_the_table() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 
-from powercrud_models import heartbeat, progress
+from powercrud_models import heartbeat, hold, progress
+from powercrud_models.lifecycle import claim
 from powercrud_models.models import AsyncTask, TaskPulse
 from powercrud_models.tasks import run_task
 from tests.gates import until
@@ -101,3 +104,71 @@ def test_progress_does_not_fail_when_another_writer_keeps_the_turn(
     assert (task.status, task.error) == (AsyncTask.Status.SUCCESS, "")
     assert task.result() == "done"
     assert steps == [0, 1, 2]
+
+
+class TestWorkThatHangs:
+    @pytest.fixture(autouse=True)
+    def _short(self, queued: None, settings: Any) -> None:
+        settings.POWERCRUD_SETTINGS = {
+            "ASYNC_ENABLED": True,
+            "QUEUE": "django-q2",
+            "LEASE_SECONDS": 2,
+            "HEARTBEAT_SECONDS": 1,
+            "MAX_TASK_DURATION": 1,
+        }
+
+    def is_taken_over(self, task: AsyncTask) -> bool:
+        return claim(task.key) is not None
+
+    def test_gives_no_more_sign_of_life(
+        self, stage: Stage, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        over = stage.stop()
+        Crew.script = lambda _: over.wait_here()
+        task = make_crew()[0].post.enqueue()
+        worker = stage.act(lambda: run_task(task.key), "worker")
+        over.wait_until_reached()
+        until(lambda: self.is_taken_over(task), "the task was taken over", DEADLINE)
+        assert caplog.text.count("made no progress for 1 s") == 1
+        over.let_go()
+        worker.result()
+        task.refresh_from_db()
+        assert (task.status, task.attempts) == (AsyncTask.Status.IN_PROGRESS, 2)
+
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_work_that_gets_on_does_not(self, *, nested: bool) -> None:
+        def steps() -> Iterator[int]:
+            for step in range(40):
+                threading.Event().wait(0.1)
+                yield step
+
+        def work(_: Crew) -> int:
+            if not nested:
+                return sum(1 for _ in progress(steps()))
+            return sum(sum(1 for _ in progress(steps())) for _ in progress(range(1)))
+
+        Crew.script = work
+        task = make_crew()[0].post.enqueue()
+        run_task(task.key)
+        task.refresh_from_db()
+        assert (task.status, task.attempts, task.result()) == (AsyncTask.Status.SUCCESS, 1, 40)
+
+    def test_a_hold_may_take_its_time(self, stage: Stage) -> None:
+        crew, _ = make_crew()
+        over = stage.stop()
+
+        def keep() -> None:
+            with hold(crew):
+                over.wait_here()
+
+        keeper = stage.act(keep, "keeper")
+        over.wait_until_reached()
+        pulses = TaskPulse.objects.all()
+        first = pulses.get().lease_until
+
+        def is_renewed_after_the_limit() -> bool:
+            return (pulses.get().lease_until - first).total_seconds() > 3
+
+        until(is_renewed_after_the_limit, "the hold was renewed", DEADLINE)
+        over.let_go()
+        keeper.result()

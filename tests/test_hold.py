@@ -28,7 +28,7 @@ from powercrud_models import (
     progress,
 )
 from powercrud_models.lifecycle import claim, sweep
-from powercrud_models.lifecycle.ending import HOLDER_DIED
+from powercrud_models.lifecycle.limits import HOLDER_DIED
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
 from powercrud_models.tasks import run_task
 from powercrud_models.types import ObjectKey

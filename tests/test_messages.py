@@ -37,7 +37,7 @@ GERMAN = {
     "%(model)s %(pk)s was deleted before “%(work)s” could run on it.": (
         "%(model)s %(pk)s wurde gelöscht, bevor „%(work)s“ an die Reihe kam."
     ),
-    "%(workers)s workers died while they were at work on this task.": (
+    "The workers died that were at work on this task, or got no further: %(workers)s of them.": (
         "%(workers)s Arbeiter sind bei dieser Aufgabe gestorben."
     ),
 }
@@ -149,7 +149,7 @@ def test_what_the_sweep_says(project: Project) -> None:
     make_overdue(task.key)
     assert sweep()["failed"] == 1
     assert reread(task, "de").error == "10 Arbeiter sind bei dieser Aufgabe gestorben."
-    assert reread(task, "en").error.startswith("10 workers died")
+    assert reread(task, "en").error.endswith("or got no further: 10 of them.")
 
 
 def test_a_translation_that_does_not_fit_is_not_used() -> None:

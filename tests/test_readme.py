@@ -26,7 +26,7 @@ PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODELS, USE, ERRORS = PYTHON.findall(README)
 HOW_TO = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
-UNITTEST, SETTINGS, FIXTURE, CONFLICT = PYTHON.findall(HOW_TO)
+UNITTEST, SETTINGS, FIXTURE, CONFLICT, CRASH = PYTHON.findall(HOW_TO)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_how_to_with_unittest(shelves):
     assert passed(names["ShelfTests"]) == 1
 
 
-@pytest.mark.parametrize("block", [FIXTURE, CONFLICT])
+@pytest.mark.parametrize("block", [FIXTURE, CONFLICT, CRASH])
 def test_the_how_to_with_pytest(shelves, block):
     """pytest-django's ``db`` is a TestCase; pytest's fixture is a generator."""
     names: dict[str, Any] = {}
@@ -136,4 +136,7 @@ def test_the_how_tos_settings(shelves, settings):
 
 
 def test_the_how_to_names_the_whole_kit():
-    assert {name for name in testing.__all__ if f"{name}(" not in HOW_TO} == {"Refusal"}
+    assert {name for name in testing.__all__ if f"{name}(" not in HOW_TO} == {
+        "CrashReport",
+        "Refusal",
+    }

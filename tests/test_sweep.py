@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,10 +17,9 @@ from powercrud_models import ConflictError, LeaseLost, get_current_task
 from powercrud_models.clock import clock_plus
 from powercrud_models.exceptions import TaskFailed
 from powercrud_models.lifecycle import Claim, claim, hold_fence, sweep
-from powercrud_models.lifecycle.claiming import MAX_RECOVERIES
 from powercrud_models.models import AsyncTask, ObjectLock, TaskPulse
 from powercrud_models.tasks import run_task
-from powercrud_models.types import ObjectKey
+from powercrud_models.types import DEFAULT_OPTIONS, ObjectKey
 from tests.deliveries import (
     NOTHING,
     deliver,
@@ -45,7 +45,7 @@ LEASE_SECONDS = 60
 
 def use_up(task: AsyncTask) -> Claim:
     """As many workers die of the task as may."""
-    return [die(task) for _ in range(1 + MAX_RECOVERIES)][-1]
+    return [die(task) for _ in range(1 + DEFAULT_OPTIONS.recoveries)][-1]
 
 
 class TestADeadWorker:
@@ -81,7 +81,7 @@ class TestADeadWorker:
     def test_its_task_keeps_its_locks_until_then(self, project: Project, task: AsyncTask) -> None:
         held = held_by(task.key)
         assert len(held) == 2
-        for _ in range(MAX_RECOVERIES):
+        for _ in range(DEFAULT_OPTIONS.recoveries):
             die(task)
             sweep()
             assert held_by(task.key) == held
@@ -92,18 +92,15 @@ class TestADeadWorker:
         self, project: Project, task: AsyncTask
     ) -> None:
         last = use_up(task)
-        assert claim(task.key) is None
-        task.refresh_from_db()
-        assert task.status == Status.IN_PROGRESS
 
         assert sweep() == {"sent": 0, "failed": 1, "released": 0, "deleted": 0}
 
         task.refresh_from_db()
         assert task.status == Status.FAILED
-        assert task.error == "4 workers died while they were at work on this task."
+        assert task.error.endswith("or got no further: 4 of them.")
         assert task.finished_at is not None
         assert not ObjectLock.objects.exists()
-        with pytest.raises(TaskFailed, match="4 workers died"):
+        with pytest.raises(TaskFailed, match="4 of them"):
             task.result()
         with pytest.raises(LeaseLost), transaction.atomic():
             hold_fence(last)
@@ -158,13 +155,54 @@ class TestADeadWorker:
         with connection.execute_wrapper(refuse), pytest.raises(ConflictError):
             Part.objects.get().save()
 
-    def test_a_worker_that_has_just_finished_sends_it_again(
+    def test_a_message_that_comes_first_finds_it_failed(
+        self, project: Project, task: AsyncTask
+    ) -> None:
+        use_up(task)
+        assert claim(task.key) is None
+        task.refresh_from_db()
+        assert (task.status, list(task.items.values_list("status", flat=True))) == (
+            Status.FAILED,
+            ["skipped"],
+        )
+        assert not ObjectLock.objects.exists()
+
+    def test_what_was_not_done_of_it_can_be_tried_again(
+        self, project: Project, task: AsyncTask
+    ) -> None:
+        use_up(task)
+        sweep()
+        task.retry()
+        deliver()
+        assert task.result() is None
+
+    def test_a_worker_that_has_just_finished_takes_it_up(
         self, project: Project, task: AsyncTask
     ) -> None:
         die(task)
         other = Project.objects.create(name="tunnel")
+        lose_messages()
         run_task(other.async_task.key)
-        assert task.key in messages()
+        task.refresh_from_db()
+        assert (task.status, task.recoveries, messages()) == (Status.SUCCESS, 1, [])
+
+    def test_a_worker_that_has_been_at_work_for_long_leaves_it_to_another(
+        self, project: Project, task: AsyncTask, settings: Any
+    ) -> None:
+        """The queue limits the time of a call, and the time for this one may be over soon."""
+        die(task)
+        other = Project.objects.create(name="tunnel")
+        lose_messages()
+        settings.POWERCRUD_SETTINGS = {
+            "ASYNC_ENABLED": True,
+            "QUEUE": "django-q2",
+            "LEASE_SECONDS": 2,
+            "HEARTBEAT_SECONDS": 1,
+        }
+        begun = time.monotonic()
+        Project.script = lambda _: until(lambda: time.monotonic() > begun + 2, "a lease is over")
+        run_task(other.async_task.key)
+        assert messages() == [task.key]
 
     def test_a_live_worker_gives_signs_of_life(self, settings: Any) -> None:
         settings.POWERCRUD_SETTINGS = {
@@ -225,9 +263,26 @@ class TestATaskThatNobodyClaims:
             assert sweep()["sent"] == 0
             make_overdue(task.key)
             assert sweep()["sent"] == 1
+            assert messages() == [task.key]
             waits.append(wait_of(task))
+            lose_messages()
         assert waits == [pytest.approx(LEASE_SECONDS * factor, abs=20) for factor in (2, 4, 8, 16)]
-        assert (task.sends, messages()) == (5, [task.key] * 4)
+        assert task.sends == 5
+
+    def test_is_given_its_time_while_the_queue_has_messages(self, task: AsyncTask) -> None:
+        """Its own may be one of them: a long queue shall not grow by those who wait in it."""
+        Project.objects.create(name="tunnel")
+        make_overdue(task.key)
+        assert sweep()["sent"] == 0
+        AsyncTask.objects.filter(pk=task.key).update(resend_at=clock_plus(-3601))
+        assert sweep()["sent"] == 1
+
+    def test_is_sent_at_its_time_when_it_has_no_message(self, task: AsyncTask) -> None:
+        """It was put off, before it is tried again."""
+        Project.objects.create(name="tunnel")
+        AsyncTask.objects.filter(pk=task.key).update(sends=0)
+        make_overdue(task.key)
+        assert sweep()["sent"] == 1
 
     def test_is_sent_for_ever_but_not_ever_later(self, task: AsyncTask) -> None:
         AsyncTask.objects.filter(pk=task.key).update(sends=1000)

@@ -9,6 +9,7 @@ from powercrud_models.lifecycle.ending import (
     has_ended,
     has_one_writer,
     hold_fence,
+    record_try,
     renew,
 )
 from powercrud_models.lifecycle.holding import end_hold, start_hold
@@ -19,7 +20,9 @@ from powercrud_models.lifecycle.launching import (
     send,
     tasks_alias,
 )
-from powercrud_models.lifecycle.sweeping import sweep
+from powercrud_models.lifecycle.limits import options_of
+from powercrud_models.lifecycle.returning import give_back, give_up, put_off
+from powercrud_models.lifecycle.sweeping import seconds_until_due, sweep
 
 __all__ = [
     "Claim",
@@ -29,6 +32,8 @@ __all__ = [
     "end_hold",
     "end_item",
     "finish",
+    "give_back",
+    "give_up",
     "has_ended",
     "has_one_writer",
     "hold_fence",
@@ -36,8 +41,12 @@ __all__ = [
     "launch",
     "lock_objects",
     "lock_rows",
+    "options_of",
+    "put_off",
+    "record_try",
     "renew",
     "retry",
+    "seconds_until_due",
     "send",
     "start_hold",
     "sweep",

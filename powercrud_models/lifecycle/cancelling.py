@@ -10,7 +10,7 @@ from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.lifecycle.claiming import targets_of
-from powercrud_models.lifecycle.ending import Claim, end, hold_fence
+from powercrud_models.lifecycle.ending import Claim, end, hold_fence, skip_rest
 from powercrud_models.lifecycle.launching import lock_rows, send, tasks_alias
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.signals import announce, task_finished
@@ -34,7 +34,7 @@ def cancel(task: AsyncTask) -> None:
         if untouched.update(
             status=Status.CANCELLED, fence=F("fence") + 1, finished_at=DatabaseClock()
         ):
-            _skip_rest(task.key, alias)
+            skip_rest(task.key, alias)
             get_store().release(task.key, alias)
             announce(task_finished, task.key, alias)
             return
@@ -59,13 +59,7 @@ def cancel_rest(taken: Claim) -> None:
     """
     with transaction.atomic(using=taken.alias):
         hold_fence(taken)
-        _skip_rest(taken.task.key, taken.alias)
         end(taken.task.key, taken.fence, Status.CANCELLED, "", taken.alias)
-
-
-def _skip_rest(task_key: str, alias: str) -> None:
-    rest = TaskItem.objects.using(alias).filter(task_id=task_key, status=TaskItem.Status.TODO)
-    rest.update(status=TaskItem.Status.SKIPPED)
 
 
 def retry(task: AsyncTask) -> None:
@@ -84,6 +78,7 @@ def retry(task: AsyncTask) -> None:
             status=Status.PENDING,
             fence=F("fence") + 1,
             attempts=0,
+            conflicts=0,
             recoveries=0,
             sends=F("sends") + 1,
             error="",
@@ -94,7 +89,9 @@ def retry(task: AsyncTask) -> None:
                 gettext("There is nothing to try again in “%(label)s”: it is %(status)s.")
                 % {"label": task.label, "status": task.get_status_display()}
             )
-        again.update(status=TaskItem.Status.TODO, error="", returned=None, returned_as_text=False)
+        again.update(
+            status=TaskItem.Status.TODO, tries=0, error="", returned=None, returned_as_text=False
+        )
         TaskPulse.objects.using(alias).filter(task_id=task.key).update(cancel_requested=False)
         targets = targets_of(items, alias)
         get_store().acquire(task.key, lock_rows(targets, alias, task.key), alias)

@@ -8,15 +8,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from django.db import DatabaseError, connections, transaction
-from django.db.models import Case, Exists, F, IntegerField, Model, OuterRef, Q, QuerySet, When
+from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_noop
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import ConflictError
-from powercrud_models.lifecycle.ending import HOLDER_DIED, Claim, finish
+from powercrud_models.lifecycle.ending import Claim, finish
 from powercrud_models.lifecycle.launching import lock_rows, tasks_alias
+from powercrud_models.lifecycle.limits import MAX_CONFLICTS, reason_to_give_up, todo_of
+from powercrud_models.lifecycle.returning import put_back
 from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.resolution import Target
@@ -25,12 +27,6 @@ from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, WorkDeclaration, python_pk
 
 logger = logging.getLogger("powercrud_models")
-
-MAX_RECOVERIES = 3
-"""How many workers may die of one task before it is failed."""
-MAX_CONFLICTS = 12
-"""How often a task is put back because another holds a descendant that it did not have before."""
-MAX_BACKOFF_SECONDS = 300
 
 Status = AsyncTask.Status
 
@@ -43,30 +39,32 @@ def claim(task_key: str) -> Claim | None:
     """
     alias = tasks_alias()
     with transaction.atomic(using=alias):
-        if not _take(claimable(alias).filter(pk=task_key), alias):
+        taken_from = _take(task_key, alias)
+        if taken_from is None:
             return None
         task = AsyncTask.objects.using(alias).get(pk=task_key)
         start_pulse(task, alias)
-        items = list(_items(task, alias).filter(status=TaskItem.Status.TODO).order_by("pk"))
+        items = list(todo_of(task_key, alias).order_by("pk"))
         taken = Claim(task=task, fence=task.fence, items=items, alias=alias)
-        if task.recoveries:
+        error = ""
+        if taken_from == Status.IN_PROGRESS:
             announce(task_recovered, task_key, alias)
+            error = reason_to_give_up(task_key, items, task.recoveries - 1, alias)
         announce(task_started, task_key, alias)
-        if not items:
-            finish(taken, error="" if _items(task, alias).exists() else Message(HOLDER_DIED))
-            return None
         if task.payload_version != AsyncTask.PAYLOAD_VERSION:
-            finish(taken, error=_wrong_version(task))
+            error = _wrong_version(task)
+        if error or not items:
+            finish(taken, error=error)
             return None
         try:
             with transaction.atomic(using=alias):
                 targets = targets_of(items, alias)
                 get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
         except ConflictError as conflict:
-            if task.attempts > MAX_CONFLICTS:  # two tasks may each hold what the other needs
+            if task.conflicts >= MAX_CONFLICTS:  # two tasks may each hold what the other needs
                 finish(taken, error=conflict.as_message())
             else:
-                _put_back(taken, reason=conflict.as_message())
+                put_back(taken, reason=conflict.as_message())
             return None
         except DatabaseError:
             raise
@@ -77,18 +75,6 @@ def claim(task_key: str) -> Claim | None:
         return taken
 
 
-def _items(task: AsyncTask, alias: str) -> QuerySet[TaskItem]:
-    """Its items, from the database that is written to: a replica may lag behind."""
-    return TaskItem.objects.using(alias).filter(task_id=task.key)
-
-
-def claimable(alias: str) -> QuerySet[AsyncTask]:
-    """Pending tasks, and those whose worker gave no sign of life for the length of a lease."""
-    return AsyncTask.objects.using(alias).filter(
-        Q(status=Status.PENDING) | expired(alias) & Q(recoveries__lt=MAX_RECOVERIES)
-    )
-
-
 def expired(alias: str) -> Q:
     """Tasks whose worker's lease has run out."""
     alive = TaskPulse.objects.using(alias).filter(
@@ -97,18 +83,24 @@ def expired(alias: str) -> Q:
     return Q(~Exists(alive), status=Status.IN_PROGRESS)
 
 
-def _take(rows: QuerySet[AsyncTask], alias: str) -> int:
+def _take(task_key: str, alias: str) -> AsyncTask.Status | None:
+    """Take a pending task, or that of a dead worker; return its status before, None for neither."""
+    rows = AsyncTask.objects.using(alias).filter(pk=task_key)
     if at_work(rows, alias):
-        return 0
-    return rows.update(
-        status=Status.IN_PROGRESS,
-        fence=F("fence") + 1,
-        attempts=F("attempts") + 1,
-        recoveries=F("recoveries")
-        + Case(When(status=Status.IN_PROGRESS, then=1), default=0, output_field=IntegerField()),
-        started_at=DatabaseClock(),
-        resend_at=DatabaseClock(),
-    )
+        return None
+    begun = {
+        "status": Status.IN_PROGRESS,
+        "fence": F("fence") + 1,
+        "attempts": F("attempts") + 1,
+        "sends": 0,
+        "started_at": DatabaseClock(),
+        "resend_at": DatabaseClock(),
+    }
+    if rows.filter(status=Status.PENDING).update(**begun):
+        return Status.PENDING
+    if rows.filter(expired(alias)).update(**begun, recoveries=F("recoveries") + 1):
+        return Status.IN_PROGRESS
+    return None
 
 
 def at_work(rows: QuerySet[AsyncTask], alias: str) -> bool:
@@ -132,7 +124,8 @@ def start_pulse(task: AsyncTask, alias: str) -> None:
         "total": None,
     }
     pulses = TaskPulse.objects.using(alias)
-    if not pulses.filter(pk=task.key).update(**new):
+    is_first = task.fence == 1
+    if is_first or not pulses.filter(pk=task.key).update(**new):
         pulses.create(task_id=task.key, **new)
 
 
@@ -152,13 +145,6 @@ def targets_of(items: Sequence[TaskItem], alias: str) -> list[Target]:
         .in_bulk([python_pk(model, pk) for pk in pks])
         .values()
     ]
-
-
-def _put_back(taken: Claim, reason: str) -> None:
-    pause = min(2**taken.task.attempts, MAX_BACKOFF_SECONDS)
-    AsyncTask.objects.using(taken.alias).filter(pk=taken.task.key).update(
-        status=Status.PENDING, resend_at=clock_plus(pause), error=reason
-    )
 
 
 def _wrong_version(task: AsyncTask) -> Message:

@@ -6,28 +6,27 @@ import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError, connections, transaction
 from django.db.models import F, QuerySet
-from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.context import Steps
 from powercrud_models.exceptions import LeaseLost, PowerCRUDError
+from powercrud_models.lifecycle.limits import todo_of
 from powercrud_models.messages import storable
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
+from powercrud_models.sessions import limit_idleness
 from powercrud_models.signals import announce, task_finished
 from powercrud_models.stores import get_store
 
 Status = AsyncTask.Status
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-HOLDER_DIED = gettext_noop(
-    "The process that held these objects has died, or was stopped for too long."
-)
-"""What becomes of a task without items, a ``hold``, that gives no more sign of life."""
 MOST_STEPS = 2**31 - 1
 """What the columns of a pulse can count; a beat that fails for it would be no sign of life."""
 
@@ -71,8 +70,8 @@ def hold_fence(taken: Claim, *, wait: bool = True) -> None:
 def _locked(rows: QuerySet[AsyncTask], *, nowait: bool) -> bool:
     try:
         with transaction.atomic(using=rows.db) if nowait else nullcontext():
-            locked = rows.select_for_update(nowait=nowait).values_list("pk", flat=True)
-            return locked.first() is not None
+            locked = rows.select_for_update(nowait=nowait).values_list("pk")
+            return limit_idleness(locked).first() is not None
     except OperationalError as error:
         if not nowait:
             raise
@@ -96,7 +95,13 @@ def lease_lost(taken: Claim) -> LeaseLost:
 
 
 def end_item(
-    taken: Claim, item: TaskItem, status: TaskItem.Status, *, error: str = "", returned: Any = None
+    taken: Claim,
+    item: TaskItem,
+    status: TaskItem.Status,
+    *,
+    error: str = "",
+    returned: Any = None,
+    ends_task: bool,
 ) -> None:
     """Record how the item ended, in the transaction of its work; the last one ends the task.
 
@@ -108,10 +113,26 @@ def end_item(
         item.returned, item.returned_as_text = storable(repr(returned)), True
     item.status, item.error = status, error
     item.save(using=taken.alias, update_fields=["status", "error", "returned", "returned_as_text"])
-    if item is taken.items[-1]:
+    if ends_task:
         finish(taken)
-    elif has_one_writer(taken.alias):
+        return
+    if taken.task.recoveries:  # it gets on: whoever dies next is the first again
+        AsyncTask.objects.using(taken.alias).filter(pk=taken.task.key).update(recoveries=0)
+        transaction.on_commit(partial(setattr, taken.task, "recoveries", 0), using=taken.alias)
+    if has_one_writer(taken.alias):
         renew(taken, Steps())  # the heartbeat was kept out for the length of the item
+
+
+def record_try(taken: Claim, item: TaskItem, error: str) -> None:
+    """Record that a try of the item has raised; it is tried again.
+
+    Raises LeaseLost when another worker has the task.
+    """
+    with transaction.atomic(using=taken.alias):
+        hold_fence(taken)
+        item.tries += 1
+        item.error = error
+        item.save(using=taken.alias, update_fields=["tries", "error"])
 
 
 def _json_can_carry(value: Any) -> bool:
@@ -161,9 +182,16 @@ def end(task_key: str, fence: int, status: AsyncTask.Status, error: str, alias: 
     )
     ended = mine.update(status=status, error=error, finished_at=DatabaseClock())
     if ended:
+        if status != Status.SUCCESS:
+            skip_rest(task_key, alias)
         get_store().release(task_key, alias)
         announce(task_finished, task_key, alias)
     return bool(ended)
+
+
+def skip_rest(task_key: str, alias: str) -> None:
+    """What is left of a task that ends otherwise than well is not done."""
+    todo_of(task_key, alias).update(status=TaskItem.Status.SKIPPED)
 
 
 def task_items(taken: Claim) -> QuerySet[TaskItem]:

@@ -148,7 +148,7 @@ def _send_on_commit(task_key: str, alias: str) -> None:
         register(Launch(task_key, send=send), alias)
 
 
-def send(task_key: str) -> None:
+def send(task_key: str) -> bool:
     """Wake a worker. A broker that cannot be reached is noted, and left to the sweep."""
     try:
         get_queue().send(task_key)
@@ -156,3 +156,14 @@ def send(task_key: str) -> None:
         logger.exception("Task %s is saved but could not be sent; the sweep will.", task_key)
         tasks = AsyncTask.objects.using(tasks_alias())
         tasks.filter(pk=task_key).update(queue_error=f"{type(error).__name__}: {error}")
+        return False
+    return True
+
+
+def queue_has_messages() -> bool:
+    """Whether workers have something to do; so it seems when the broker cannot be reached."""
+    try:
+        return get_queue().has_messages()
+    except Exception:  # as above
+        logger.exception("Nobody knows what waits in the queue.")
+        return True

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from django.db import OperationalError, connections, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
-from django.utils.translation import gettext_noop
+from django.db.models.functions import Greatest
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
-from powercrud_models.lifecycle.claiming import MAX_RECOVERIES, at_work, expired
-from powercrud_models.lifecycle.ending import HOLDER_DIED, end, has_one_writer
-from powercrud_models.lifecycle.launching import send, tasks_alias
-from powercrud_models.messages import Message
+from powercrud_models.lifecycle.claiming import at_work, expired
+from powercrud_models.lifecycle.ending import end, has_one_writer
+from powercrud_models.lifecycle.launching import queue_has_messages, send, tasks_alias
+from powercrud_models.lifecycle.limits import reason_to_give_up, todo_of
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
 
 Status = AsyncTask.Status
@@ -25,13 +25,15 @@ MAX_DOUBLINGS = 10
 _sweeping: ContextVar[bool] = ContextVar("powercrud_sweeping", default=False)
 
 
-def sweep(*, thorough: bool = True) -> dict[str, int]:
+def sweep(*, thorough: bool = True, take_up: Callable[[str], bool] | None = None) -> dict[str, int]:
     """Take care of overdue tasks, and return how many of each kind there were.
 
     A task whose worker has died is sent again, or failed when too many workers died of it; a
-    pending one that nobody has claimed in time is sent again, each time later. ``thorough``
+    pending one that nobody has claimed in time is sent again, each time later, and not before
+    MAX_TASK_DURATION while the queue has messages: its own may be one of them. ``thorough``
     also releases locks without a task and deletes the record of tasks that ended more than
-    CLEANUP_GRACE_PERIOD seconds ago.
+    CLEANUP_GRACE_PERIOD seconds ago. ``take_up`` runs a dead worker's task here and now, instead
+    of sending it to the end of a queue that may be long; it says whether it did.
 
     Any number of processes may sweep at the same time.
 
@@ -43,25 +45,48 @@ def sweep(*, thorough: bool = True) -> dict[str, int]:
         return counts
     token = _sweeping.set(True)
     try:
-        _sweep(counts, tasks_alias(), thorough=thorough)
+        _sweep(counts, tasks_alias(), take_up)
+        if thorough:
+            counts["released"] = _release_stray_locks(tasks_alias())
+            counts["deleted"] = _delete_old(tasks_alias())
     finally:
         _sweeping.reset(token)
     return counts
 
 
-def _sweep(counts: dict[str, int], alias: str, *, thorough: bool) -> None:
-    for task in _due(alias)[:MOST_AT_ONCE]:
-        try:
+def _sweep(counts: dict[str, int], alias: str, take_up: Callable[[str], bool] | None) -> None:
+    orphans = _due(alias).filter(status=Status.IN_PROGRESS)[:MOST_AT_ONCE]
+    with suppress(Busy, QueueAway):
+        for task in orphans:
             error = _reason_to_give_up(task, alias)
             if error:
                 counts["failed"] += _give_up(task, error, alias)
-            else:
+            elif take_up is None or not take_up(task.key):
                 counts["sent"] += _send_again(task, alias)
-        except Busy:
-            break
-    if thorough:
-        counts["released"] = _release_stray_locks(alias)
-        counts["deleted"] = _delete_old(alias)
+        for task in _late(alias)[:MOST_AT_ONCE]:
+            counts["sent"] += _send_again(task, alias)
+
+
+def _late(alias: str) -> QuerySet[AsyncTask]:
+    """Pending tasks that have waited long enough, or whose message seems to be lost."""
+    late = _due(alias).filter(status=Status.PENDING)
+    if late.filter(sends__gt=0).exists() and queue_has_messages():
+        long_ago = clock_plus(-get_conf().MAX_TASK_DURATION)
+        return late.filter(Q(sends=0) | Q(resend_at__lte=long_ago))
+    return late
+
+
+def seconds_until_due(alias: str) -> float | None:
+    """When a sweep will next find something, as far as one can tell now; None for nothing."""
+    unfinished = AsyncTask.objects.using(alias).annotate(now=DatabaseClock())
+    pending = unfinished.filter(status=Status.PENDING).annotate(due=F("resend_at"))
+    running = unfinished.filter(status=Status.IN_PROGRESS).annotate(
+        due=Greatest("resend_at", "pulse__lease_until")
+    )
+    first = [
+        tasks.order_by("due").values_list("due", "now").first() for tasks in (pending, running)
+    ]
+    return min(((due - now).total_seconds() for due, now in filter(None, first)), default=None)
 
 
 def _due(alias: str) -> QuerySet[AsyncTask]:
@@ -70,6 +95,10 @@ def _due(alias: str) -> QuerySet[AsyncTask]:
         .filter(Q(status=Status.PENDING) | expired(alias), resend_at__lte=DatabaseClock())
         .order_by("resend_at")
     )
+
+
+class QueueAway(Exception):
+    """The broker cannot be reached."""
 
 
 class Busy(Exception):
@@ -97,30 +126,29 @@ def _own_transaction(alias: str) -> Iterator[None]:
 
 
 def _send_again(task: AsyncTask, alias: str) -> bool:
-    """Send it, unless another sweep has just done so (compare and set on ``sends``)."""
-    pause = get_conf().LEASE_SECONDS * 2 ** min(task.sends, MAX_DOUBLINGS)
+    """Send it, unless another sweep has just done so (compare and set on ``sends``).
+
+    A pending one may wait in a long queue; for a dead worker's task one looks again sooner.
+    """
+    conf = get_conf()
+    is_pending = task.status == Status.PENDING
+    pause = conf.LEASE_SECONDS if is_pending else conf.HEARTBEAT_SECONDS
+    pause *= 2 ** min(task.sends, MAX_DOUBLINGS)
     with _own_transaction(alias):
         mine = _due(alias).filter(pk=task.key, sends=task.sends)
         if at_work(mine, alias):
             return False
         if not mine.update(resend_at=clock_plus(pause), sends=F("sends") + 1):
             return False
-    send(task.key)
+    if not send(task.key):
+        raise QueueAway  # the others would not arrive, either
     return True
 
 
 def _reason_to_give_up(task: AsyncTask, alias: str) -> str:
-    """Why no worker can take this overdue task up; empty when one can."""
-    if task.status != Status.IN_PROGRESS:
-        return ""
-    if not TaskItem.objects.using(alias).filter(task_id=task.key).exists():
-        return Message(HOLDER_DIED)
-    if task.recoveries >= MAX_RECOVERIES:
-        return Message(
-            gettext_noop("%(workers)s workers died while they were at work on this task."),
-            workers=task.recoveries + 1,
-        )
-    return ""
+    """Why no worker can take a dead one's task up; empty when one can."""
+    items = list(todo_of(task.key, alias))
+    return reason_to_give_up(task.key, items, task.recoveries, alias)
 
 
 def _give_up(task: AsyncTask, error: str, alias: str) -> bool:

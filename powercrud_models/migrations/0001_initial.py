@@ -49,6 +49,7 @@ class Migration(migrations.Migration):
                 ("payload_version", models.PositiveSmallIntegerField(default=1)),
                 ("fence", models.PositiveIntegerField(default=0)),
                 ("attempts", models.PositiveIntegerField(default=0)),
+                ("conflicts", models.PositiveIntegerField(default=0)),
                 ("recoveries", models.PositiveIntegerField(default=0)),
                 ("sends", models.PositiveIntegerField(default=0)),
                 ("queue_error", models.TextField(blank=True, default="")),
@@ -76,6 +77,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "verbose_name": "task",
+                "verbose_name_plural": "tasks",
                 "ordering": ("-created_at",),
             },
         ),
@@ -155,6 +158,7 @@ class Migration(migrations.Migration):
                         max_length=7,
                     ),
                 ),
+                ("tries", models.PositiveIntegerField(default=0)),
                 ("error", powercrud_models.fields.MessageField(blank=True, default="")),
                 (
                     "returned",

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, router
 from django.db.models.base import ModelBase
 
-from powercrud_models import asked_for, conflicts, guard, hot_path, lifecycle, runner
+from powercrud_models import asked_for, conflicts, guard, hot_path, items, lifecycle, runner
 from powercrud_models.changes import comparison
 from powercrud_models.context import Mode, current_run, decide
 from powercrud_models.creation import creates, new_again_on_error
@@ -123,7 +123,7 @@ class AsyncModelMixin(models.Model):
         elif works or current_run():
             with runner.inline_run(self, works, alias) as run:
                 for work in works:
-                    runner.call(run, self, work)
+                    items.call(run, self, work)
         else:
             guard.look(watched, alias)
 

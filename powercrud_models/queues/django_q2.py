@@ -5,15 +5,20 @@ It does so inside functions: importing ``django_q`` without its settings raises 
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from types import FrameType
+from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from powercrud_models.conf import get_conf
-from powercrud_models.queues.base import RUN_TASK, Queue
+from powercrud_models.queues.base import RUN_TASK, Queue, WorkerProcess
 
 
 @cache
@@ -44,10 +49,67 @@ class DjangoQ2Queue(Queue):
     def send(self, task_key: str) -> None:
         from django_q.tasks import async_task
 
-        async_task(RUN_TASK, task_key, q_options={"save": False, "ack_failure": True})
+        options = {"save": False, "ack_failure": True, "broker": _broker()}
+        async_task(RUN_TASK, task_key, q_options=options)
+
+    def has_messages(self) -> bool:
+        return bool(_broker().queue_size())
 
     def commits_with(self, alias: str) -> bool:
         from django_q.conf import Conf
 
         other_broker = Conf.BROKER_CLASS or Conf.IRON_MQ or Conf.SQS or Conf.SYNC
         return bool(alias == Conf.ORM and not other_broker)
+
+
+def _broker() -> Any:
+    """The broker; that of Redis is kept, with its pool of connections."""
+    from django_q.brokers import get_broker
+    from django_q.conf import Conf
+
+    other_broker = Conf.BROKER_CLASS or Conf.IRON_MQ or Conf.SQS or Conf.ORM or Conf.MONGO
+    return get_broker() if other_broker else _redis_broker(repr(Conf.REDIS), Conf.CLUSTER_NAME)
+
+
+@cache
+def _redis_broker(server: str, name: str) -> Any:
+    from django_q.brokers import get_broker
+
+    return get_broker(name)
+
+
+def when_a_worker_begins(call: Callable[[WorkerProcess], None]) -> None:
+    """Have this called in each worker process that a ``qcluster`` starts."""
+    from django_q.signals import post_spawn
+
+    def tell(**_: Any) -> None:
+        call(WorkerProcess(_found_stop_event(), _is_out_of_time))
+
+    post_spawn.connect(tell, weak=False, dispatch_uid="powercrud_models")
+
+
+def _found_stop_event() -> Callable[[], bool]:
+    """How to ask whether the cluster stops.
+
+    Its sentinel, which knows, does not tell the workers. But they are forked from it: it stands
+    on their stacks. Where they are not, they learn of it when they are told to stop themselves.
+    """
+    from django_q.cluster import Sentinel
+
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, Sentinel):
+            return caller.stop_event.is_set  # type: ignore[no-any-return]
+        frame = frame.f_back
+    return lambda: False
+
+
+def _is_out_of_time() -> bool:
+    """Whether the alarm that django-q2 sets for each call has gone off.
+
+    It then ends the process soon, by SIGTERM.
+    """
+    from django_q.conf import Conf
+
+    return bool(Conf.TIMEOUT) and not signal.getitimer(signal.ITIMER_REAL)[0]

@@ -23,15 +23,18 @@ from powercrud_models.testing.assertions import (
     assert_queued,
     assert_refused,
 )
+from powercrud_models.testing.crashes import CrashReport, assert_survives_crashes
 from powercrud_models.testing.running import queue_tasks, queued_tasks, run_queued
 
 __all__ = [
+    "CrashReport",
     "Refusal",
     "assert_locked",
     "assert_not_locked",
     "assert_not_queued",
     "assert_queued",
     "assert_refused",
+    "assert_survives_crashes",
     "queue_tasks",
     "queued_tasks",
     "run_queued",

@@ -82,7 +82,7 @@ def run_queued(*, raise_errors: bool = True) -> list[AsyncTask]:
     for _ in range(MOST_ROUNDS):
         for task_key in waiting:
             ran[task_key] = None
-            contextvars.Context().run(_run_as_worker, task_key, alias)
+            contextvars.Context().run(run_as_worker, task_key, alias)
         before, waiting = waiting, _keys_of_queued()
         if waiting == before:  # what is left could not start
             break
@@ -99,7 +99,11 @@ def _keys_of_queued() -> list[str]:
     return [task.key for task in queued_tasks()]
 
 
-def _run_as_worker(task_key: str, alias: str) -> None:
+def run_as_worker(task_key: str, alias: str) -> None:
+    """Run the task as a worker does, with the on-commit callbacks that a TestCase calls for none.
+
+    Call it in an empty context: a worker knows nothing of the test.
+    """
     connection = connections[alias]
     known = len(connection.run_on_commit)
     run_task(task_key)

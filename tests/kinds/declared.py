@@ -191,17 +191,34 @@ class Attempt(AsyncModelMixin):
     def __str__(self) -> str:
         return f"attempt {self.pk}"
 
-    @async_method(retries=2)
-    def persist(self) -> object:
+    def try_it(self) -> object:
         Attempt._base_manager.filter(pk=self.pk).update(tried=F("tried") + 1)
         return Attempt.script(self) if Attempt.script else None
+
+    @async_method(retries=2)
+    def persist(self) -> object:
+        return self.try_it()
 
     @async_method(timeout=0.05)
     def hurry(self) -> object:
-        Attempt._base_manager.filter(pk=self.pk).update(tried=F("tried") + 1)
-        return Attempt.script(self) if Attempt.script else None
+        return self.try_it()
 
     @async_method(timeout=0.05, retries=1, atomic=False)
     def hurry_twice(self) -> object:
-        Attempt._base_manager.filter(pk=self.pk).update(tried=F("tried") + 1)
-        return Attempt.script(self) if Attempt.script else None
+        return self.try_it()
+
+    @async_method(retries=2, retry_backoff=100)
+    def wait_and_see(self) -> object:
+        return self.try_it()
+
+    @async_method(retries=2, dont_retry_for=[OSError, LookupError])
+    def persist_but(self) -> object:
+        return self.try_it()
+
+    @async_method(recoveries=0)
+    def once_only(self) -> object:
+        return self.try_it()
+
+    @async_method
+    def wind_up(self) -> object:
+        return self.try_it()

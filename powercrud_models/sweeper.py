@@ -1,0 +1,56 @@
+"""A thread of each worker process that sweeps when something is due.
+
+So a dead worker's task is taken up, and a lost message sent again, as long as any worker lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from django.db import Error, connections
+
+from powercrud_models import lifecycle
+from powercrud_models.conf import get_conf
+
+logger = logging.getLogger("powercrud_models")
+
+SHORTEST_PAUSE = 0.5
+"""Seconds between two looks, when what is due stays so: another worker has it in hand."""
+
+
+class Sweeper(threading.Thread):
+    """Sleeps until the next task is due, but for no longer than HEARTBEAT_SECONDS."""
+
+    def __init__(self) -> None:
+        super().__init__(name="powercrud sweeper", daemon=True)
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        pause = SHORTEST_PAUSE
+        while not self._stop_asked.wait(pause):
+            pause = self._sweep()
+
+    def stop(self) -> None:
+        """End it, once it is through with what it does."""
+        self._stop_asked.set()
+        self.join()
+
+    def _sweep(self) -> float:
+        """Sweep, and return the seconds to pause."""
+        alias = lifecycle.tasks_alias()
+        longest = float(get_conf().HEARTBEAT_SECONDS)
+        try:
+            swept = lifecycle.sweep(thorough=False)
+            due = lifecycle.seconds_until_due(alias)
+        except Error as error:  # the database is away, or SQLite's one writer is busy
+            logger.info("Nothing could be swept: %s", error)
+            return longest
+        except Exception:  # the outermost frame of the thread: it shall look again all the same
+            logger.exception("The sweep has failed")
+            return longest
+        finally:
+            connections[alias].close()  # a worker has its own; this one is seldom needed
+        if due is None or (due <= 0 and not any(swept.values())):
+            return longest  # what is due is in another's hand, or waits in the queue
+        return min(max(due, SHORTEST_PAUSE), longest)

@@ -1,0 +1,173 @@
+"""Sessions that hold a task's fence: ended when their process stops, kept awake when it lives."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, OperationalError, connection, transaction
+
+from powercrud_models.lifecycle import claim, hold_fence
+from powercrud_models.models import AsyncTask
+from powercrud_models.sessions import end_if_lost, keep_awake
+from powercrud_models.tasks import run_task
+from tests.gates import until
+from tests.kinds.models import Crew, Project
+from tests.promises.made import make_crew
+from tests.stage import DEADLINE, Stage
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("queued"),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no sessions"),
+]
+
+
+@pytest.fixture
+def short_lease(queued: None, settings: Any) -> None:
+    settings.POWERCRUD_SETTINGS = {
+        "ASYNC_ENABLED": True,
+        "QUEUE": "django-q2",
+        "LEASE_SECONDS": 2,
+        "HEARTBEAT_SECONDS": 1,
+    }
+
+
+def patience() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        [answer] = cursor.fetchone()
+        return str(answer)
+
+
+def test_the_transaction_of_an_item_has_a_limit_and_no_other(
+    task: AsyncTask, short_lease: None
+) -> None:
+    before = patience()
+    seen: list[str] = []
+    Project.script = lambda _: seen.append(patience())
+    run_task(task.key)
+    assert (seen, patience()) == (["2s"], before)
+
+
+def test_the_transaction_of_a_test_has_none(task: AsyncTask, short_lease: None) -> None:
+    taken = claim(task.key)
+    assert taken is not None
+    block = transaction.atomic()
+    block._from_testcase = True  # type: ignore[attr-defined]  # as Django's TestCase marks it
+    with block:
+        before = patience()
+        hold_fence(taken)
+        assert patience() == before
+
+
+def test_atomic_work_that_computes_for_longer_than_a_lease_is_let_be(
+    task: AsyncTask, short_lease: None
+) -> None:
+    Project.script = lambda _: threading.Event().wait(5)  # without a word to the database
+    run_task(task.key)
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.error) == (AsyncTask.Status.SUCCESS, 1, "")
+
+
+def test_a_session_that_is_idle_for_a_lease_is_ended_and_the_task_taken_over(
+    task: AsyncTask, short_lease: None, stage: Stage
+) -> None:
+    taken = claim(task.key)
+    assert taken is not None
+    fenced = stage.stop()
+
+    def stopped_process() -> None:
+        """It has no heartbeat: who is stopped has none."""
+        with transaction.atomic():
+            hold_fence(taken)
+            fenced.wait_here()
+            Project.objects.update(name="written too late")
+
+    worker = stage.act(stopped_process, "stopped worker")
+    fenced.wait_until_reached()
+
+    def is_done() -> bool:
+        run_task(task.key)
+        task.refresh_from_db()
+        return task.is_finished
+
+    until(is_done, "the task was taken over", DEADLINE)
+    fenced.let_go()
+    assert isinstance(worker.error(), DatabaseError)
+    assert (task.status, task.attempts) == (AsyncTask.Status.SUCCESS, 2)
+    assert Project.objects.get().name == "bridge"
+
+
+class TestKeepAwake:
+    def test_a_session_that_somebody_uses_is_left_alone(self, db: None) -> None:
+        with transaction.atomic():
+            connection.ensure_connection()
+            session = connection.connection
+            with session.lock:
+                keep_awake(connection)  # it would wait for ever, or disturb
+
+    def test_one_that_is_closed_stays_so(self, db: None) -> None:
+        connection.close()
+        keep_awake(connection)
+        assert connection.connection is None
+
+
+def kill_session() -> None:
+    """As a restart of the server does."""
+    killer = connection.copy("killer")
+    try:
+        with killer.cursor() as cursor:
+            pid = connection.connection.info.backend_pid
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    finally:
+        killer.close()
+
+
+@pytest.mark.parametrize("works", ["atomic", "autocommit"])
+def test_work_that_loses_its_session_is_left_to_its_lease_and_then_done(
+    works: str, short_lease: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    deaths: list[int] = []
+
+    def script(obj: object) -> str:
+        if not deaths:
+            deaths.append(1)
+            kill_session()
+        return str(Project.objects.count() + Crew.objects.count())
+
+    if works == "atomic":
+        Project.script = script
+        [project] = Project.objects.bulk_create([Project(name="bridge")])
+        task = project.rebuild.enqueue()
+    else:
+        Crew.script = script
+        task = make_crew()[0].post.enqueue()
+
+    run_task(task.key)
+    task.refresh_from_db()
+    assert (task.status, task.items.get().status) == (AsyncTask.Status.IN_PROGRESS, "todo")
+    assert "is left until its lease runs out" in caplog.text
+
+    def is_done() -> bool:
+        run_task(task.key)
+        task.refresh_from_db()
+        return task.is_finished
+
+    until(is_done, "the task was taken over", DEADLINE)
+    assert (task.status, task.recoveries, task.result()) == (AsyncTask.Status.SUCCESS, 1, "1")
+
+
+def test_a_session_is_lost_only_when_it_is() -> None:
+    connection.ensure_connection()
+    assert not end_if_lost(connection)
+    with pytest.raises(Exception, match="does not exist"), connection.cursor() as cursor:
+        cursor.execute("SELECT nothing")
+    assert not end_if_lost(connection)
+    kill_session()
+    with pytest.raises(OperationalError), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert end_if_lost(connection)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
