@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.columns import in_columns
+
 WARM_UP_ROUNDS = 3
 HEADINGS = ("what", "database", "floor", "ours", "ratio", "must", "aim", "met?")
 
@@ -59,16 +61,7 @@ class Row:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows under their headings, numbers to the right."""
-    lines = [HEADINGS, *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if 2 <= column <= 6 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return in_columns(HEADINGS, [row.cells() for row in rows], numbers=range(2, 7))
 
 
 def in_turn(

@@ -39,6 +39,8 @@ class Heartbeat:
         self._turn = time.monotonic()
         self._moved_to, self._moved_at = live.steps, self._turn
         self._hung = False
+        self._has_begun = False
+        """To beat: before that the thread leaves nothing behind, and may end when it likes."""
         self._telling = threading.Lock()  # or the thread, when its turn comes, tells old news
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -58,7 +60,7 @@ class Heartbeat:
         traceback: TracebackType | None,
     ) -> None:
         self._stop.set()
-        if self._thread.is_alive():
+        if self._has_begun and self._thread.is_alive():
             self._thread.join(timeout=1.0)  # it may wait for SQLite's one writer, who waits for us
 
     def _take_turns(self) -> None:
@@ -96,6 +98,7 @@ class Heartbeat:
                 overdue = time.monotonic() - beaten >= get_conf().HEARTBEAT_SECONDS
                 if (self._live.steps == shown and not overdue) or self._hangs():
                     continue
+                self._has_begun = True
                 try:
                     keep_awake(self._session)
                     # before the pulse, which may wait for SQLite's one writer
@@ -111,4 +114,5 @@ class Heartbeat:
                 else:
                     beaten = time.monotonic()
         finally:
-            connections[self._claim.alias].close()
+            if self._has_begun:
+                connections[self._claim.alias].close()

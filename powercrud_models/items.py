@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import connections, transaction
+from django.db import Error, connections, transaction
 from django.db.models import Model
 from django.utils.translation import gettext_noop
 
@@ -64,7 +64,7 @@ def _try(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -
     session = session_of(connection) if options.atomic else None
     try:
         _do(claim, item, run, ends_task=ends_task)
-    except LeaseLost:
+    except (LeaseLost, SessionLost):
         raise
     except TaskCancelled:
         if lifecycle.has_ended(claim, item):  # an on_commit callback raised it
@@ -111,9 +111,15 @@ def _do(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) ->
     else:
         with running(run):
             returned = _call_in_time(run, obj, work, item)
-        with transaction.atomic(using=claim.alias):
-            lifecycle.hold_fence(claim)
-            end(returned=returned)
+        session = session_of(connections[claim.alias])
+        try:
+            with transaction.atomic(using=claim.alias):
+                lifecycle.hold_fence(claim)
+                end(returned=returned)
+        except Error as error:
+            if end_if_lost(connections[claim.alias], session):
+                raise SessionLost from error
+            raise
 
 
 def _call_in_time(run: Run, obj: Model, work: WorkDeclaration, item: TaskItem) -> Any:

@@ -24,6 +24,7 @@ from powercrud_models.models import TaskItem
 from powercrud_models.sessions import end_if_lost
 from powercrud_models.stopping import stopping
 from powercrud_models.stores import get_store
+from powercrud_models.sweeper import Sweeper
 from powercrud_models.types import ObjectKey, WorkDeclaration, model_label
 
 logger = logging.getLogger("powercrud_models")
@@ -41,7 +42,7 @@ def run_task(task_key: str) -> None:
     def take_up(orphan: str) -> bool:
         return time.monotonic() < in_time and not stopping.is_due and _run(orphan)
 
-    lifecycle.sweep(thorough=False, take_up=take_up)
+    Sweeper.after_a_task(take_up)
 
 
 def _run(task_key: str) -> bool:

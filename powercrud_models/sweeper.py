@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 
 from django.db import Error, connections
 
@@ -22,14 +24,39 @@ SHORTEST_PAUSE = 0.5
 class Sweeper(threading.Thread):
     """Sleeps until the next task is due, but for no longer than HEARTBEAT_SECONDS."""
 
+    here: Sweeper | None = None
+    """That of this process, while it runs."""
+
     def __init__(self) -> None:
         super().__init__(name="powercrud sweeper", daemon=True)
         self._stop_asked = threading.Event()
+        self._next_look = 0.0
+
+    @classmethod
+    def after_a_task(cls, take_up: Callable[[str], bool]) -> None:
+        """Sweep in a worker that has a task behind it; ``take_up`` as for ``lifecycle.sweep``.
+
+        Where a thread sweeps anyway, a short look now and then is enough.
+        """
+        if cls.here is None or cls.here.looks_now():
+            lifecycle.sweep(thorough=False, take_up=take_up)
+
+    def looks_now(self) -> bool:
+        """Whether the last time that this was true is long enough ago."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + SHORTEST_PAUSE
+        return True
 
     def run(self) -> None:
-        pause = SHORTEST_PAUSE
-        while not self._stop_asked.wait(pause):
-            pause = self._sweep()
+        Sweeper.here = self
+        try:
+            pause = SHORTEST_PAUSE
+            while not self._stop_asked.wait(pause):
+                pause = self._sweep()
+        finally:
+            Sweeper.here = None
 
     def stop(self) -> None:
         """End it, once it is through with what it does."""

@@ -204,6 +204,10 @@ class WorkDeclaration:
     def label(self) -> Message:
         return Message.of(self.options.label or self.name.replace("_", " "))
 
+    @property
+    def has_descendants(self) -> bool:
+        return bool(self.paths or self.methods or self.batch_methods)
+
     def starts_on(self, created: bool) -> bool:
         """Whether a save that creates (or else updates) the row sets this work in motion."""
         return self.options.on == "save" or self.options.on == ("create" if created else "update")

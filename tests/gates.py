@@ -44,16 +44,29 @@ class Gate:
     @property
     def arrivals(self) -> int:
         """How often work has come here."""
-        return self._arrivals.stat().st_size if self._arrivals.exists() else 0
+        return len(self.visitors)
+
+    @property
+    def visitors(self) -> list[int]:
+        """The ids of the processes that have come here, in their order."""
+        if not self._arrivals.exists():
+            return []
+        whole_lines = self._arrivals.read_text().rpartition("\n")[0]
+        return [int(pid) for pid in whole_lines.split()]
+
+    def arrive(self) -> int:
+        """Leave a mark, and go on; how often work has come here by now."""
+        with self._arrivals.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return self.arrivals
 
     def pass_through(self) -> None:
         """Wait here until the test lets go: called by the work."""
-        with self._arrivals.open("a") as file:
-            file.write("|")
+        self.arrive()
         until(lambda: self._opened.exists() or self._all_opened.exists(), f"{self._name} opened")
 
-    def wait_for_arrival(self) -> None:
-        until(lambda: self.arrivals, f"work came to {self._name}")
+    def wait_for_arrival(self, times: int = 1) -> None:
+        until(lambda: self.arrivals >= times, f"work came to {self._name}, {times} times")
 
     def open(self) -> None:
         self._opened.touch()
@@ -62,3 +75,14 @@ class Gate:
 def gate(obj: Model, point: object = "") -> Gate:
     """The gate, as seen by the work."""
     return Gate(Path(os.environ[FOLDER]), obj, point)
+
+
+def meet(place: str, number: int) -> None:
+    """Wait until so many have come to this place: called by each of them."""
+    with Path(place).open("a") as file:
+        file.write("|")
+    until(lambda: have_met(Path(place), number), "all of them came", seconds=20)
+
+
+def have_met(place: Path, number: int) -> bool:
+    return place.exists() and place.stat().st_size >= number

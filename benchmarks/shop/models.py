@@ -1,9 +1,12 @@
-"""The same row as a plain model and as a guarded one, and a parent with many children."""
+"""The same row as a plain model and as a guarded one; a parent with many children; counters."""
 
 from __future__ import annotations
 
+import time
+
 from django.db import models
 
+from benchmarks.files import append, folder
 from powercrud_models import AsyncModelMixin, async_save, descendants
 
 
@@ -61,3 +64,54 @@ class Page(AsyncModelMixin):
 
     def __str__(self) -> str:
         return f"page {self.number}"
+
+
+class Delivery(AsyncModelMixin):
+    """Its work counts how often it has taken effect: on itself, and on its parcels."""
+
+    order = models.IntegerField()
+    place = models.IntegerField()
+    seconds = models.FloatField()
+    """How long the work takes."""
+    effects = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("order", "place"), name="delivery_once"),)
+
+    def __str__(self) -> str:
+        return f"delivery {self.order}/{self.place}"
+
+    # No task shall fail for being unlucky: what is asked is whether it ends well.
+    @async_save(recoveries=1000)
+    @descendants("parcels")
+    def deliver(self) -> None:
+        time.sleep(self.seconds / 2)
+        Delivery._base_manager.filter(pk=self.pk).update(effects=models.F("effects") + 1)
+        for parcel in Parcel._base_manager.filter(delivery=self).order_by("pk"):
+            parcel.effects += 1
+            parcel.save()
+        time.sleep(self.seconds / 2)
+
+
+class Parcel(AsyncModelMixin):
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="parcels")
+    effects = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"parcel {self.pk}"
+
+
+def end_of_no_op(_: object = None) -> None:
+    """All that a no-op task does: it adds a byte to a file, which can be seen from outside."""
+    append(folder() / "ends", "|")
+
+
+class NoOp(AsyncModelMixin):
+    number = models.IntegerField()
+
+    def __str__(self) -> str:
+        return f"no-op {self.number}"
+
+    @async_save
+    def do_nothing(self) -> None:
+        end_of_no_op()

@@ -57,9 +57,11 @@ def claim(task_key: str) -> Claim | None:
             finish(taken, error=error)
             return None
         try:
-            with transaction.atomic(using=alias):
-                targets = targets_of(items, alias)
-                get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
+            touching = [item for item in items if _touches_others(item)]
+            if touching:
+                with transaction.atomic(using=alias):
+                    targets = targets_of(touching, alias)
+                    get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
         except ConflictError as conflict:
             if task.conflicts >= MAX_CONFLICTS:  # two tasks may each hold what the other needs
                 finish(taken, error=conflict.as_message())
@@ -127,6 +129,12 @@ def start_pulse(task: AsyncTask, alias: str) -> None:
     is_first = task.fence == 1
     if is_first or not pulses.filter(pk=task.key).update(**new):
         pulses.create(task_id=task.key, **new)
+
+
+def _touches_others(item: TaskItem) -> bool:
+    """Whether there may be descendants by now that were not there at the launch."""
+    work = works_of(item.model_class).get(item.work) if item.model_class else None
+    return work is not None and work.has_descendants
 
 
 def targets_of(items: Sequence[TaskItem], alias: str) -> list[Target]:

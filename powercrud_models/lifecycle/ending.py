@@ -170,9 +170,14 @@ def renew(taken: Claim, steps: Steps) -> bool:
 
 def finish(taken: Claim, error: str = "") -> None:
     """End the task as its items ended and release its locks."""
-    failed = task_items(taken).filter(status=TaskItem.Status.FAILED).order_by("pk").first()
-    status = Status.FAILED if error or failed else Status.SUCCESS
-    end(taken.task.key, taken.fence, status, error or (failed.error if failed else ""), taken.alias)
+    is_failed = TaskItem.Status.FAILED
+    if taken.fence == 1:  # all that has ended has ended here
+        errors = [item.error for item in taken.items if item.status == is_failed]
+    else:
+        failed = task_items(taken).filter(status=is_failed).order_by("pk")
+        errors = list(failed.values_list("error", flat=True)[:1])
+    status = Status.FAILED if error or errors else Status.SUCCESS
+    end(taken.task.key, taken.fence, status, error or "".join(errors[:1]), taken.alias)
 
 
 def end(task_key: str, fence: int, status: AsyncTask.Status, error: str, alias: str) -> bool:
