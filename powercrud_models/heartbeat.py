@@ -24,34 +24,28 @@ TURN_SECONDS = 0.3
 """How long work on SQLite keeps others from writing, as far as its transactions are shorter."""
 PAUSE_SECONDS = 0.1
 """How long it then pauses: SQLite looks for its turn every 0.1 s after a short while."""
+IDLE_SECONDS = 5
+"""How long a thread that beats waits for the next task."""
 
 
 class Heartbeat:
-    """Renews the lease every HEARTBEAT_SECONDS, and sooner when there is progress to show.
-
-    The connection is opened with the first beat: short tasks never pay for it.
-    """
+    """Renews the lease every HEARTBEAT_SECONDS, and sooner when there is progress to show."""
 
     def __init__(self, claim: Claim, live: LiveProgress) -> None:
         self._claim = claim
         self._live = live
-        self._session = connections[claim.alias]  # the work's, not that of the thread
-        self._turn = time.monotonic()
-        self._moved_to, self._moved_at = live.steps, self._turn
+        self._session = connections[claim.alias]  # the work's, not that of the thread that beats
+        self._turn = self._beaten = self._moved_at = time.monotonic()
+        self._shown = self._moved_to = live.steps
         self._hung = False
-        self._has_begun = False
-        """To beat: before that the thread leaves nothing behind, and may end when it likes."""
         self._telling = threading.Lock()  # or the thread, when its turn comes, tells old news
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._beat, name=f"heartbeat {claim.task.key}", daemon=True
-        )
 
     def __enter__(self) -> None:
         if has_one_writer(self._claim.alias):
             self._live.on_step = self._take_turns
-        if not connections[self._claim.alias].in_atomic_block:  # a test's: nobody sees the pulse
-            self._thread.start()
+        self._pacemaker: Pacemaker | None = None
+        if not self._session.in_atomic_block:  # a test's: nobody sees the pulse
+            self._pacemaker = Pacemaker.begin(self)
 
     def __exit__(
         self,
@@ -59,9 +53,8 @@ class Heartbeat:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        if self._has_begun and self._thread.is_alive():
-            self._thread.join(timeout=1.0)  # it may wait for SQLite's one writer, who waits for us
+        if self._pacemaker is not None:
+            self._pacemaker.end(self)
 
     def _take_turns(self) -> None:
         """Where one transaction at a time may write, let others write between two of ours.
@@ -90,29 +83,91 @@ class Heartbeat:
         self._hung = hangs
         return hangs
 
-    def _beat(self) -> None:
-        shown = self._live.steps
-        beaten = time.monotonic()
+    def is_due(self) -> bool:
+        """Whether it is time for a sign of life, or there is progress to show."""
+        age = time.monotonic() - self._beaten
+        moved = self._live.steps != self._shown and age >= PROGRESS_SECONDS
+        return (moved or age >= get_conf().HEARTBEAT_SECONDS) and not self._hangs()
+
+    def beat(self) -> None:
+        """Give a sign of life, and hear whether the task is to be cancelled."""
+        task_key, alias = self._claim.task.key, self._claim.alias
         try:
-            while not self._stop.wait(PROGRESS_SECONDS):
-                overdue = time.monotonic() - beaten >= get_conf().HEARTBEAT_SECONDS
-                if (self._live.steps == shown and not overdue) or self._hangs():
-                    continue
-                self._has_begun = True
-                try:
-                    keep_awake(self._session)
-                    # before the pulse, which may wait for SQLite's one writer
-                    self._live.is_cancelled = is_cancelled(self._claim)
-                    with self._telling:
-                        shown = self._live.steps
-                        renew(self._claim, shown)
-                    announce(task_progressed, self._claim.task.key, self._claim.alias)
-                except Error as error:  # SQLite's one writer is busy, or the connection was lost
-                    logger.info("No sign of life of %s: %s", self._claim.task.key, error)
-                    connections[self._claim.alias].close()  # the next beat opens another
-                    shown = Steps()
-                else:
-                    beaten = time.monotonic()
-        finally:
-            if self._has_begun:
-                connections[self._claim.alias].close()
+            keep_awake(self._session)
+            # before the pulse, which may wait for SQLite's one writer
+            self._live.is_cancelled = is_cancelled(self._claim)
+            with self._telling:
+                self._shown = self._live.steps
+                renew(self._claim, self._shown)
+            announce(task_progressed, task_key, alias)
+        except Error as error:  # SQLite's one writer is busy, or the connection was lost
+            logger.info("No sign of life of %s: %s", task_key, error)
+            connections[alias].close()  # the next beat opens another
+            self._shown = Steps()
+        else:
+            self._beaten = time.monotonic()
+
+
+class Pacemaker(threading.Thread):
+    """Beats for what one thread has in hand, one task after the other.
+
+    To start a thread for each would take longer than a short task. It has a connection of its
+    own while a task lasts that it has beaten for, and ends when it has had none for a while.
+    """
+
+    _of_threads = threading.local()
+
+    def __init__(self) -> None:
+        super().__init__(name=f"heartbeat of {threading.current_thread().name}", daemon=True)
+        self._changed = threading.Condition()
+        self._heartbeats: list[Heartbeat] = []
+        self._is_at_rest = True
+        """Whether it neither beats nor has a connection."""
+        self._has_ended = False
+
+    @classmethod
+    def begin(cls, heartbeat: Heartbeat) -> Pacemaker:
+        """Beat from now on; returns who does so for the calling thread."""
+        pacemaker: Pacemaker | None = getattr(cls._of_threads, "pacemaker", None)
+        if pacemaker is None or not pacemaker._takes(heartbeat):
+            pacemaker = cls._of_threads.pacemaker = cls()
+            pacemaker._heartbeats.append(heartbeat)
+            pacemaker.start()
+        return pacemaker
+
+    def _takes(self, heartbeat: Heartbeat) -> bool:
+        with self._changed:
+            if self._has_ended or not self.is_alive():  # the process was forked
+                return False
+            self._heartbeats.append(heartbeat)
+            return True
+
+    def end(self, heartbeat: Heartbeat) -> None:
+        """Beat no more; a beat that is under way is waited for, though not for long."""
+        with self._changed:
+            self._heartbeats.remove(heartbeat)
+            if not self._is_at_rest:
+                self._changed.notify_all()
+                # it may be waiting for SQLite's one writer, who waits here
+                self._changed.wait_for(lambda: self._is_at_rest or self._heartbeats, timeout=1.0)
+
+    def run(self) -> None:
+        last_task = time.monotonic()
+        while True:
+            with self._changed:
+                self._changed.wait(PROGRESS_SECONDS)
+                if self._heartbeats:
+                    last_task = time.monotonic()
+                due = [heartbeat for heartbeat in self._heartbeats if heartbeat.is_due()]
+                if due:
+                    self._is_at_rest = False
+                elif time.monotonic() - last_task > IDLE_SECONDS:
+                    self._has_ended = True
+                    return
+            for heartbeat in due:
+                heartbeat.beat()
+            with self._changed:
+                if not self._heartbeats and not self._is_at_rest:
+                    connections.close_all()
+                    self._is_at_rest = True
+                    self._changed.notify_all()

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist
 from django.db import Error, connections, transaction
 from django.db.models import Model
 from django.utils.translation import gettext_noop
@@ -18,6 +17,7 @@ from powercrud_models.context import Run, fenced, running
 from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import LeaseLost, TaskCancelled
+from powercrud_models.loading import load
 from powercrud_models.messages import Message
 from powercrud_models.models import TaskItem
 from powercrud_models.queues import get_queue
@@ -140,12 +140,12 @@ def _load(item: TaskItem, alias: str) -> tuple[Model, WorkDeclaration]:
             "its identity: @async_save(name='%(work)s')."
         )
         raise CannotRun(Message(said, model=item.model, work=item.work))
-    try:
-        return model._base_manager.using(alias).get(pk=python_pk(model, item.object_id)), work
-    except ObjectDoesNotExist:
+    obj = load(model, python_pk(model, item.object_id), alias)
+    if obj is None:
         said = gettext_noop("%(model)s %(pk)s was deleted before “%(work)s” could run on it.")
         name = Message.of(model._meta.verbose_name or "")
-        raise CannotRun(Message(said, model=name, pk=item.object_id, work=item.work)) from None
+        raise CannotRun(Message(said, model=name, pk=item.object_id, work=item.work))
+    return obj, work
 
 
 def call(

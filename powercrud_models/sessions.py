@@ -14,32 +14,48 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, Func, TextField, Value
 
-from powercrud_models.conf import get_conf
 from powercrud_models.launches import never_commits
 
 IDLE_IN_TRANSACTION = 2
 """What libpq calls the state of such a session (PQTRANS_INTRANS)."""
 
 
-def limit_idleness(values: Any) -> Any:
-    """Let a query limit the idleness of its transaction, as well: returns ``values`` with that.
+def may_limit_idleness(alias: str) -> bool:
+    """Whether a heartbeat can keep the session of a living process awake.
 
-    Only where a heartbeat can keep a living process's session awake: with psycopg 3, and not in
-    the transaction of a test.
+    With psycopg 3 it can; the transaction of a test is nobody's to end.
     """
-    connection = connections[values.db]
-    if not _can_be_kept_awake(connection) or never_commits(values.db):
+    return uses_psycopg3(connections[alias]) and not never_commits(alias)
+
+
+def limit_idleness(values: Any, seconds: int) -> Any:
+    """Let a query limit the idleness of its transaction, as well: returns ``values`` with that."""
+    limit = _setting("idle_in_transaction_session_timeout", f"{seconds}s")
+    return values.annotate(idleness=limit)
+
+
+def commit_without_waiting(values: Any) -> Any:
+    """Let a query's transaction commit before PostgreSQL's disk has it, as well.
+
+    If the server then crashes, it is as if it had never been: for what is begun anew in that case.
+    """
+    if connections[values.db].vendor != "postgresql":
         return values
-    milliseconds = str(get_conf().LEASE_SECONDS * 1000)
-    return values.annotate(
-        idleness=Func(
-            Value("idle_in_transaction_session_timeout"),
-            Value(milliseconds),
-            Value(value=True, output_field=BooleanField()),  # to the end of the transaction
-            function="set_config",
-            output_field=TextField(),
-        )
-    )
+    return values.annotate(commit=_setting("synchronous_commit", "off"))
+
+
+def wait_for_commit(alias: str) -> None:
+    """Undo ``commit_without_waiting`` in the open transaction."""
+    if connections[alias].vendor == "postgresql":
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
+
+
+def _setting(name: str, value: str) -> Func:
+    """Sets this to the end of the transaction."""
+    local = Value(value=True, output_field=BooleanField())
+    names = Value(name), Value(value)
+    return Func(*names, local, function="set_config", output_field=TextField())
 
 
 def keep_awake(connection: BaseDatabaseWrapper) -> None:
@@ -48,7 +64,7 @@ def keep_awake(connection: BaseDatabaseWrapper) -> None:
     Where another thread is just using the session, it is not idle.
     """
     session: Any = connection.connection
-    if session is None or not _can_be_kept_awake(connection):
+    if session is None or not uses_psycopg3(connection):
         return
     if session.lock.acquire(blocking=False):
         try:
@@ -78,7 +94,8 @@ def end_if_lost(connection: BaseDatabaseWrapper, session: Any = None) -> bool:
     return connection.connection is None
 
 
-def _can_be_kept_awake(connection: BaseDatabaseWrapper) -> bool:
+def uses_psycopg3(connection: BaseDatabaseWrapper) -> bool:
+    """Whether it is one to PostgreSQL, by that driver."""
     if connection.vendor != "postgresql":
         return False
     from django.db.backends.postgresql.psycopg_any import is_psycopg3  # imports the driver

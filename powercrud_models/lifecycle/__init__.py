@@ -7,7 +7,6 @@ from powercrud_models.lifecycle.ending import (
     end_item,
     finish,
     has_ended,
-    has_one_writer,
     hold_fence,
     record_try,
     renew,
@@ -22,6 +21,7 @@ from powercrud_models.lifecycle.launching import (
 )
 from powercrud_models.lifecycle.limits import options_of
 from powercrud_models.lifecycle.returning import give_back, give_up, put_off
+from powercrud_models.lifecycle.statements import has_one_writer
 from powercrud_models.lifecycle.sweeping import seconds_until_due, sweep
 
 __all__ = [

@@ -6,22 +6,26 @@ import logging
 import traceback
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_noop
 
 from powercrud_models.clock import DatabaseClock, clock_plus
+from powercrud_models.compiled import together
 from powercrud_models.conf import get_conf
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import ConflictError
+from powercrud_models.lifecycle import statements
 from powercrud_models.lifecycle.ending import Claim, finish
 from powercrud_models.lifecycle.launching import lock_rows, tasks_alias
-from powercrud_models.lifecycle.limits import MAX_CONFLICTS, reason_to_give_up, todo_of
+from powercrud_models.lifecycle.limits import MAX_CONFLICTS, options_of, reason_to_give_up
 from powercrud_models.lifecycle.returning import put_back
 from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.resolution import Target
+from powercrud_models.sessions import wait_for_commit
 from powercrud_models.signals import announce, task_recovered, task_started
 from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, WorkDeclaration, python_pk
@@ -39,15 +43,15 @@ def claim(task_key: str) -> Claim | None:
     """
     alias = tasks_alias()
     with transaction.atomic(using=alias):
-        taken_from = _take(task_key, alias)
-        if taken_from is None:
+        task, items, is_orphan = _take(task_key, alias)
+        if task is None:
             return None
-        task = AsyncTask.objects.using(alias).get(pk=task_key)
         start_pulse(task, alias)
-        items = list(todo_of(task_key, alias).order_by("pk"))
+        if not all(options_of(item).atomic for item in items):
+            wait_for_commit(alias)  # the items of others wait for theirs: see `end_item`
         taken = Claim(task=task, fence=task.fence, items=items, alias=alias)
         error = ""
-        if taken_from == Status.IN_PROGRESS:
+        if is_orphan:
             announce(task_recovered, task_key, alias)
             error = reason_to_give_up(task_key, items, task.recoveries - 1, alias)
         announce(task_started, task_key, alias)
@@ -56,25 +60,32 @@ def claim(task_key: str) -> Claim | None:
         if error or not items:
             finish(taken, error=error)
             return None
-        try:
-            touching = [item for item in items if _touches_others(item)]
-            if touching:
-                with transaction.atomic(using=alias):
-                    targets = targets_of(touching, alias)
-                    get_store().acquire(task_key, lock_rows(targets, alias, task_key), alias)
-        except ConflictError as conflict:
-            if task.conflicts >= MAX_CONFLICTS:  # two tasks may each hold what the other needs
-                finish(taken, error=conflict.as_message())
-            else:
-                put_back(taken, reason=conflict.as_message())
-            return None
-        except DatabaseError:
-            raise
-        except Exception:  # a method that returns descendants may raise anything
-            logger.exception("Task %s cannot be claimed", task_key)
-            finish(taken, error=traceback.format_exc())
-            return None
-        return taken
+        return taken if _joins_what_came(taken) else None
+
+
+def _joins_what_came(taken: Claim) -> bool:
+    """Lock the descendants that came since the launch; False when the task cannot run for them."""
+    task, alias = taken.task, taken.alias
+    touching = [item for item in taken.items if _touches_others(item)]
+    if not touching:
+        return True
+    try:
+        with transaction.atomic(using=alias):
+            targets = targets_of(touching, alias)
+            get_store().acquire(task.key, lock_rows(targets, alias, task.key), alias)
+    except ConflictError as conflict:
+        if task.conflicts >= MAX_CONFLICTS:  # two tasks may each hold what the other needs
+            finish(taken, error=conflict.as_message())
+        else:
+            put_back(taken, reason=conflict.as_message())
+    except DatabaseError:
+        raise
+    except Exception:  # a method that returns descendants may raise anything
+        logger.exception("Task %s cannot be claimed", task.key)
+        finish(taken, error=traceback.format_exc())
+    else:
+        return True
+    return False
 
 
 def expired(alias: str) -> Q:
@@ -85,24 +96,27 @@ def expired(alias: str) -> Q:
     return Q(~Exists(alive), status=Status.IN_PROGRESS)
 
 
-def _take(task_key: str, alias: str) -> AsyncTask.Status | None:
-    """Take a pending task, or that of a dead worker; return its status before, None for neither."""
-    rows = AsyncTask.objects.using(alias).filter(pk=task_key)
-    if at_work(rows, alias):
-        return None
-    begun = {
-        "status": Status.IN_PROGRESS,
-        "fence": F("fence") + 1,
-        "attempts": F("attempts") + 1,
-        "sends": 0,
-        "started_at": DatabaseClock(),
-        "resend_at": DatabaseClock(),
-    }
-    if rows.filter(status=Status.PENDING).update(**begun):
-        return Status.PENDING
-    if rows.filter(expired(alias)).update(**begun, recoveries=F("recoveries") + 1):
-        return Status.IN_PROGRESS
-    return None
+def _take(task_key: str, alias: str) -> tuple[AsyncTask | None, list[TaskItem], bool]:
+    """Take a pending task, or that of a dead worker, with what is left to do.
+
+    The last value is whether it was that of a dead worker.
+    """
+    todo = statements.TODO.bind(alias, key=task_key)
+    taken, rows = together(alias, statements.TAKE.bind(alias, key=task_key), todo)
+    if taken:
+        return AsyncTask.from_db(alias, statements.OF_TASK, taken[0]), _items(rows, alias), False
+    orphan = AsyncTask.objects.using(alias).filter(expired(alias), pk=task_key)
+    if at_work(orphan, alias):
+        return None, [], False
+    if not orphan.update(**statements.BEGUN, recoveries=F("recoveries") + 1):
+        return None, [], False
+    [rows] = together(alias, todo)  # nobody else can end one of them any more
+    return AsyncTask.objects.using(alias).get(pk=task_key), _items(rows, alias), True
+
+
+def _items(rows: list[tuple[Any, ...]], alias: str) -> list[TaskItem]:
+    names = statements.OF_ITEM
+    return [TaskItem.from_db(alias, names, row[: len(names)]) for row in rows]
 
 
 def at_work(rows: QuerySet[AsyncTask], alias: str) -> bool:
@@ -117,6 +131,9 @@ def at_work(rows: QuerySet[AsyncTask], alias: str) -> bool:
 
 def start_pulse(task: AsyncTask, alias: str) -> None:
     """Give the first sign of life of whoever has the task in hand from now on."""
+    if task.fence == 1:
+        statements.FIRST_PULSE.change(alias, get_conf().LEASE_SECONDS, key=task.key)
+        return
     new = {
         "fence": task.fence,
         "lease_until": clock_plus(get_conf().LEASE_SECONDS),
@@ -126,8 +143,7 @@ def start_pulse(task: AsyncTask, alias: str) -> None:
         "total": None,
     }
     pulses = TaskPulse.objects.using(alias)
-    is_first = task.fence == 1
-    if is_first or not pulses.filter(pk=task.key).update(**new):
+    if not pulses.filter(pk=task.key).update(**new):
         pulses.create(task_id=task.key, **new)
 
 

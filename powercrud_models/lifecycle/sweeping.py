@@ -13,9 +13,10 @@ from django.db.models.functions import Greatest
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
 from powercrud_models.lifecycle.claiming import at_work, expired
-from powercrud_models.lifecycle.ending import end, has_one_writer
+from powercrud_models.lifecycle.ending import end
 from powercrud_models.lifecycle.launching import queue_has_messages, send, tasks_alias
 from powercrud_models.lifecycle.limits import reason_to_give_up, todo_of
+from powercrud_models.lifecycle.statements import has_one_writer
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
 
 Status = AsyncTask.Status

@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils.translation import gettext_noop
 
+from powercrud_models.compiled import Bound
 from powercrud_models.exceptions import Conflict, ConflictError
 from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask
@@ -36,6 +37,13 @@ class Store(ABC):
     @abstractmethod
     def release(self, task_key: str, alias: str, keys: Collection[ObjectKey] | None = None) -> None:
         """Give up these locks of the task, or all; what others hold stays."""
+
+    def release_as_statement(self, task_key: str) -> Bound | None:
+        """SQL that gives up all locks of the task, to be run together with other statements.
+
+        None where locks are no rows of that database.
+        """
+        return None
 
     @abstractmethod
     def holders(self, keys: Collection[ObjectKey], alias: str) -> dict[ObjectKey, str]:

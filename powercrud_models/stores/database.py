@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import QuerySet
 
+from powercrud_models.compiled import Bound
 from powercrud_models.models import ObjectLock
 from powercrud_models.stores.base import Store, conflict_error
 from powercrud_models.types import ObjectKey
@@ -70,6 +71,9 @@ class DatabaseStore(Store):
             self._run(RELEASE_ALL, alias, [task_key], fetch=False)
         elif keys:
             self._run(RELEASE, alias, [task_key], keys, fetch=False)
+
+    def release_as_statement(self, task_key: str) -> Bound | None:
+        return RELEASE_ALL, [task_key]
 
     def holders(self, keys: Collection[ObjectKey], alias: str) -> dict[ObjectKey, str]:
         if not keys:
