@@ -165,7 +165,10 @@ class Pacemaker(threading.Thread):
                     self._has_ended = True
                     return
             for heartbeat in due:
-                heartbeat.beat()
+                try:
+                    heartbeat.beat()
+                except Exception:  # the outermost frame of the thread: the next beat may be well
+                    logger.exception("A sign of life has failed")
             with self._changed:
                 if not self._heartbeats and not self._is_at_rest:
                     connections.close_all()

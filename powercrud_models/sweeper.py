@@ -18,7 +18,9 @@ from powercrud_models.conf import get_conf
 logger = logging.getLogger("powercrud_models")
 
 SHORTEST_PAUSE = 0.5
-"""Seconds between two looks, when what is due stays so: another worker has it in hand."""
+PAUSE_IN_VAIN = 2.0
+"""Seconds to the next look when nothing could be done about what is due: it is in another's hand,
+or waits in the queue, or SQLite's one writer was busy."""
 
 
 class Sweeper(threading.Thread):
@@ -78,6 +80,7 @@ class Sweeper(threading.Thread):
             return longest
         finally:
             connections[alias].close()  # a worker has its own; this one is seldom needed
-        if due is None or (due <= 0 and not any(swept.values())):
-            return longest  # what is due is in another's hand, or waits in the queue
-        return min(max(due, SHORTEST_PAUSE), longest)
+        if due is None:
+            return longest
+        in_vain = due <= 0 and not any(swept.values())
+        return min(max(due, PAUSE_IN_VAIN if in_vain else SHORTEST_PAUSE), longest)

@@ -129,12 +129,12 @@ def _own_transaction(alias: str) -> Iterator[None]:
 def _send_again(task: AsyncTask, alias: str) -> bool:
     """Send it, unless another sweep has just done so (compare and set on ``sends``).
 
-    A pending one may wait in a long queue; for a dead worker's task one looks again sooner.
+    A pending one may wait in a long queue. A dead worker's task has waited for its lease already,
+    and its message may be lost as well.
     """
-    conf = get_conf()
-    is_pending = task.status == Status.PENDING
-    pause = conf.LEASE_SECONDS if is_pending else conf.HEARTBEAT_SECONDS
-    pause *= 2 ** min(task.sends, MAX_DOUBLINGS)
+    pause = get_conf().HEARTBEAT_SECONDS
+    if task.status == Status.PENDING:
+        pause = get_conf().LEASE_SECONDS * 2 ** min(task.sends, MAX_DOUBLINGS)
     with _own_transaction(alias):
         mine = _due(alias).filter(pk=task.key, sends=task.sends)
         if at_work(mine, alias):
