@@ -105,6 +105,7 @@ class Chaos:
             self._web.kill()
         clear_broker()
         if keep:
+            Path(keep).mkdir(parents=True, exist_ok=True)
             for file in [*folder().glob("*.log"), folder() / journal.CLAIMS]:
                 Path(keep, file.name).write_bytes(file.read_bytes())
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from django.db import Error, OperationalError, connections
 
 from powercrud_models.conf import get_conf
-from powercrud_models.context import LiveProgress, Steps
+from powercrud_models.context import LiveProgress
 from powercrud_models.lifecycle import Claim, has_one_writer, is_cancelled, renew
-from powercrud_models.sessions import keep_awake
+from powercrud_models.sessions import keep_awake, kept_awake
 from powercrud_models.signals import announce, task_progressed
 
 logger = logging.getLogger("powercrud_models")
@@ -24,6 +24,8 @@ TURN_SECONDS = 0.3
 """How long work on SQLite keeps others from writing, as far as its transactions are shorter."""
 PAUSE_SECONDS = 0.1
 """How long it then pauses: SQLite looks for its turn every 0.1 s after a short while."""
+PAUSE_AFTER_ERROR = 0.5
+"""Seconds to the next try of a beat that has failed."""
 IDLE_SECONDS = 5
 """How long a thread that beats waits for the next task."""
 
@@ -38,14 +40,18 @@ class Heartbeat:
         self._turn = self._beaten = self._moved_at = time.monotonic()
         self._shown = self._moved_to = live.steps
         self._hung = False
+        self._not_before = 0.0
         self._telling = threading.Lock()  # or the thread, when its turn comes, tells old news
 
     def __enter__(self) -> None:
         if has_one_writer(self._claim.alias):
             self._live.on_step = self._take_turns
         self._pacemaker: Pacemaker | None = None
+        self._around = ExitStack()
         if not self._session.in_atomic_block:  # a test's: nobody sees the pulse
             self._pacemaker = Pacemaker.begin(self)
+            if self._claim.items:  # a hold's transactions are its user's
+                self._around.enter_context(kept_awake(self._session))
 
     def __exit__(
         self,
@@ -53,6 +59,7 @@ class Heartbeat:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._around.close()
         if self._pacemaker is not None:
             self._pacemaker.end(self)
 
@@ -85,6 +92,8 @@ class Heartbeat:
 
     def is_due(self) -> bool:
         """Whether it is time for a sign of life, or there is progress to show."""
+        if time.monotonic() < self._not_before:
+            return False
         age = time.monotonic() - self._beaten
         moved = self._live.steps != self._shown and age >= PROGRESS_SECONDS
         return (moved or age >= get_conf().HEARTBEAT_SECONDS) and not self._hangs()
@@ -93,7 +102,8 @@ class Heartbeat:
         """Give a sign of life, and hear whether the task is to be cancelled."""
         task_key, alias = self._claim.task.key, self._claim.alias
         try:
-            keep_awake(self._session)
+            if self._claim.items:
+                keep_awake(self._session)
             # before the pulse, which may wait for SQLite's one writer
             self._live.is_cancelled = is_cancelled(self._claim)
             with self._telling:
@@ -103,7 +113,7 @@ class Heartbeat:
         except Error as error:  # SQLite's one writer is busy, or the connection was lost
             logger.info("No sign of life of %s: %s", task_key, error)
             connections[alias].close()  # the next beat opens another
-            self._shown = Steps()
+            self._not_before = time.monotonic() + PAUSE_AFTER_ERROR
         else:
             self._beaten = time.monotonic()
 
@@ -136,8 +146,10 @@ class Pacemaker(threading.Thread):
         return pacemaker
 
     def _takes(self, heartbeat: Heartbeat) -> bool:
+        if not self.is_alive():  # the process was forked, maybe with the lock in hand
+            return False
         with self._changed:
-            if self._has_ended or not self.is_alive():  # the process was forked
+            if self._has_ended:
                 return False
             self._heartbeats.append(heartbeat)
             return True
@@ -171,6 +183,7 @@ class Pacemaker(threading.Thread):
                     logger.exception("A sign of life has failed")
             with self._changed:
                 if not self._heartbeats and not self._is_at_rest:
-                    connections.close_all()
+                    with suppress(Error):
+                        connections.close_all()
                     self._is_at_rest = True
                     self._changed.notify_all()

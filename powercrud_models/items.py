@@ -22,6 +22,7 @@ from powercrud_models.messages import Message
 from powercrud_models.models import TaskItem
 from powercrud_models.queues import get_queue
 from powercrud_models.sessions import end_if_lost, session_of
+from powercrud_models.stopping import stopping
 from powercrud_models.timeouts import call_limited
 from powercrud_models.types import ObjectKey, WorkDeclaration, python_pk
 
@@ -44,18 +45,20 @@ class CalledExit(Exception):
     """Work called ``sys.exit()``: it has failed, and the worker goes on."""
 
 
-def run_item(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -> float:
+def run_item(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -> float | None:
     """Do the item, and record how it ended; ``ends_task``: and the task with it.
 
-    Returns 0 when it has ended, else the seconds after which it is to be tried again.
+    Returns None when it has ended, else the seconds after which it is to be tried again.
 
     Raises LeaseLost, SessionLost, TaskCancelled, and what is to stop the process.
     """
     while not _try(claim, item, run, ends_task=ends_task):
         pause = lifecycle.options_of(item).backoff(item.tries)
-        if pause and get_queue().waits:
+        if (pause and get_queue().waits) or stopping.is_due:
             return pause
-    return 0
+        if lifecycle.is_cancelled(claim):
+            raise TaskCancelled(claim.task)
+    return None
 
 
 def _try(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -> bool:
@@ -73,7 +76,9 @@ def _try(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -
     except CannotRun as error:
         _fail(claim, item, error.message, ends_task=ends_task)
     except Exception as error:  # the outermost frame of work, which may raise anything
-        if end_if_lost(connection, session):
+        # work in autocommit may have closed the connection itself
+        may_be_lost = session is not None or _is_of_database(error)
+        if may_be_lost and end_if_lost(connection, session):
             raise SessionLost from error
         if lifecycle.has_ended(claim, item):  # it raised after the commit
             logger.exception("%s is done, but an on_commit callback of its work failed", item)
@@ -86,6 +91,10 @@ def _try(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -
         logger.exception("%s failed", item)
         _fail(claim, item, said, ends_task=ends_task)
     return True
+
+
+def _is_of_database(error: Exception) -> bool:
+    return any(isinstance(each, Error) for each in (error, error.__cause__, error.__context__))
 
 
 def _fail(claim: lifecycle.Claim, item: TaskItem, error: str, *, ends_task: bool) -> None:
@@ -113,9 +122,10 @@ def _do(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) ->
             returned = _call_in_time(run, obj, work, item)
         session = session_of(connections[claim.alias])
         try:
-            with transaction.atomic(using=claim.alias):
-                lifecycle.hold_fence(claim)
-                end(returned=returned)
+            for attempt in attempts(claim.alias):
+                with attempt, transaction.atomic(using=claim.alias):
+                    lifecycle.hold_fence(claim)
+                    end(returned=returned)
         except Error as error:
             if end_if_lost(connections[claim.alias], session):
                 raise SessionLost from error

@@ -20,7 +20,10 @@ def load(model: type[Model], pk: Any, alias: str) -> Model | None:
     if not _is_plain(model):
         return model._base_manager.using(alias).filter(pk=pk).first()
     connection = connections[alias]
-    sql, compiler, names = _compiled(model, alias)
+    compiled = _compiled(model, alias)
+    if compiled is None:
+        return model._base_manager.using(alias).filter(pk=pk).first()
+    sql, compiler, names = compiled
     with connection.cursor() as cursor:
         cursor.execute(sql, [model._meta.pk.get_db_prep_value(pk, connection)])
         found = cursor.fetchall()
@@ -35,19 +38,24 @@ def load(model: type[Model], pk: Any, alias: str) -> Model | None:
 def _is_plain(model: type[Model]) -> bool:
     """Whether the query is the same for all keys but for the key itself."""
     key = model._meta.pk
-    is_one_column = not model._meta.is_composite_pk and not key.is_relation
-    return type(model._base_manager) is Manager and is_one_column
+    if model._meta.is_composite_pk or key.is_relation:
+        return False
+    compares = key.get_lookup("exact")
+    is_djangos = compares is not None and compares.__module__.startswith("django.")
+    return is_djangos and type(model._base_manager) is Manager
 
 
 @cache
-def _compiled(model: type[Model], alias: str) -> tuple[str, Any, list[str]]:
+def _compiled(model: type[Model], alias: str) -> tuple[str, Any, list[str]] | None:
     """The query with one parameter, the compiler that converts its rows, and their fields.
 
-    To build and compile it takes the ORM several times as long as to run it.
+    None when the key is not its only parameter. To build and compile it takes the ORM several times
+    as long as to run it.
     """
     key = RawSQL("%s", ["the key"])
-    compiler: Any = model._base_manager.filter(pk=key).query.get_compiler(alias)
+    compiler: Any = model._base_manager.filter(pk=key).order_by().query.get_compiler(alias)
     sql, parameters = compiler.as_sql()
-    assert parameters == ("the key",), sql
+    if parameters != ("the key",):
+        return None
     compiler.connection = None
     return sql, compiler, [column.target.attname for column, *_ in compiler.select]

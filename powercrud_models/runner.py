@@ -72,10 +72,10 @@ def _run(task_key: str) -> bool:
 
 
 def _run_items(claim: lifecycle.Claim, run: Run) -> None:
-    longest_pause = 0.0
+    pauses: list[float] = []
     try:
         for item in claim.items:
-            # a first claim has just made the pulse, which nobody has asked anything of
+            # a first claim has just made the pulse: it is too early to ask whether to cancel
             is_untouched = claim.fence == 1 and item is claim.items[0]
             if not is_untouched and lifecycle.is_cancelled(claim):
                 raise TaskCancelled(claim.task)
@@ -83,13 +83,17 @@ def _run_items(claim: lifecycle.Claim, run: Run) -> None:
                 lifecycle.give_back(claim)
                 return
             run.live.steps = Steps(item=item.pk)
-            is_last = item is claim.items[-1] and not longest_pause
-            longest_pause = max(longest_pause, run_item(claim, item, run, ends_task=is_last))
+            is_last = item is claim.items[-1] and not pauses
+            pause = run_item(claim, item, run, ends_task=is_last)
+            if pause is not None:
+                pauses.append(pause)
     except TaskCancelled:
         lifecycle.cancel_rest(claim)
     else:
-        if longest_pause:
-            lifecycle.put_off(claim, longest_pause)
+        if any(pauses):
+            lifecycle.put_off(claim, max(pauses))
+        elif pauses:  # there is no pause, but the process is to stop
+            lifecycle.give_back(claim)
 
 
 def _give_up(claim: lifecycle.Claim, error: str) -> None:

@@ -8,24 +8,38 @@ for long, keeps its session from being idle.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
+from weakref import WeakSet
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, Func, TextField, Value
 
-from powercrud_models.launches import never_commits
+QUERIES = {2: b"SELECT 1", 3: b""}
+"""What to ask in a transaction that is idle, or has failed: libpq's PQTRANS_INTRANS, _INERROR."""
 
-IDLE_IN_TRANSACTION = 2
-"""What libpq calls the state of such a session (PQTRANS_INTRANS)."""
+
+_kept_awake: WeakSet[BaseDatabaseWrapper] = WeakSet()
+
+
+@contextmanager
+def kept_awake(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Say that a heartbeat calls ``keep_awake`` for this connection while the block lasts."""
+    _kept_awake.add(connection)
+    try:
+        yield
+    finally:
+        _kept_awake.discard(connection)
 
 
 def may_limit_idleness(alias: str) -> bool:
-    """Whether a heartbeat can keep the session of a living process awake.
+    """Whether a living process's session on this thread's connection is kept awake.
 
-    With psycopg 3 it can; the transaction of a test is nobody's to end.
+    That of a thread which the work has started is not.
     """
-    return uses_psycopg3(connections[alias]) and not never_commits(alias)
+    return uses_psycopg3(connections[alias]) and connections[alias] in _kept_awake
 
 
 def limit_idleness(values: Any, seconds: int) -> Any:
@@ -66,10 +80,14 @@ def keep_awake(connection: BaseDatabaseWrapper) -> None:
     session: Any = connection.connection
     if session is None or not uses_psycopg3(connection):
         return
+    from psycopg import Error
+
     if session.lock.acquire(blocking=False):
         try:
-            if session.pgconn.transaction_status == IDLE_IN_TRANSACTION:
-                session.pgconn.exec_(b"SELECT 1")
+            query = QUERIES.get(session.pgconn.transaction_status)
+            if query is not None and not session.pgconn.pipeline_status:
+                with suppress(Error):  # whoever uses the session next will hear of it
+                    session.pgconn.exec_(query)
         finally:
             session.lock.release()
 

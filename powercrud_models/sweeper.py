@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.db import Error, connections
 
@@ -40,8 +41,10 @@ class Sweeper(threading.Thread):
 
         Where a thread sweeps anyway, a short look now and then is enough.
         """
-        if cls.here is None or cls.here.looks_now():
+        if cls.here is None:
             lifecycle.sweep(thorough=False, take_up=take_up)
+        elif cls.here.looks_now():
+            lifecycle.sweep(thorough=False, take_up=take_up, late=False)
 
     def looks_now(self) -> bool:
         """Whether the last time that this was true is long enough ago."""
@@ -67,11 +70,11 @@ class Sweeper(threading.Thread):
 
     def _sweep(self) -> float:
         """Sweep, and return the seconds to pause."""
-        alias = lifecycle.tasks_alias()
-        longest = float(get_conf().HEARTBEAT_SECONDS)
+        longest = PAUSE_IN_VAIN
         try:
+            longest = float(get_conf().HEARTBEAT_SECONDS)
             swept = lifecycle.sweep(thorough=False)
-            due = lifecycle.seconds_until_due(alias)
+            due = lifecycle.seconds_until_due(lifecycle.tasks_alias())
         except Error as error:  # the database is away, or SQLite's one writer is busy
             logger.info("Nothing could be swept: %s", error)
             return longest
@@ -79,7 +82,8 @@ class Sweeper(threading.Thread):
             logger.exception("The sweep has failed")
             return longest
         finally:
-            connections[alias].close()  # a worker has its own; this one is seldom needed
+            with suppress(Error):
+                connections.close_all()  # a worker has its own; these are seldom needed
         if due is None:
             return longest
         in_vain = due <= 0 and not any(swept.values())

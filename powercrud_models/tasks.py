@@ -15,8 +15,12 @@ def run_task(task_key: str) -> None:
     """
     if stopping.is_due:  # the message was fetched before; let the next worker have it
         lifecycle.send(task_key)
+        if stopping.was_told:
+            raise SystemExit(0)
         return
-    with stopping.put_off():
-        runner.run_task(task_key)
-    if stopping.was_told:
-        raise SystemExit(0)
+    try:
+        with stopping.put_off():
+            runner.run_task(task_key)
+    finally:
+        if stopping.was_told:
+            raise SystemExit(0)

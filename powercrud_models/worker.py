@@ -6,8 +6,9 @@ import os
 import signal
 from types import FrameType
 
-from powercrud_models.queues import async_enabled
+from powercrud_models.queues import async_enabled, get_queue
 from powercrud_models.queues.base import WorkerProcess
+from powercrud_models.queues.django_q2 import DjangoQ2Queue
 from powercrud_models.stopping import stopping
 from powercrud_models.sweeper import Sweeper
 
@@ -18,7 +19,7 @@ def begin(process: WorkerProcess) -> None:
     SIGTERM then ends it when the item in hand is done; a second one, or one that comes when the
     queue's time limit has passed, ends it at once.
     """
-    if not async_enabled():
+    if not async_enabled() or not isinstance(get_queue(), DjangoQ2Queue):
         return
     stopping.follow(process.cluster_stops)
     this_process = os.getpid()
@@ -33,6 +34,7 @@ def begin(process: WorkerProcess) -> None:
         elif stopping.is_busy:
             stopping.was_told = True
         else:
+            stopping.was_told = True
             raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)

@@ -28,15 +28,7 @@ def cancel(task: AsyncTask) -> None:
     alias = tasks_alias()
     items = TaskItem.objects.using(alias).filter(task_id=task.key)
     with transaction.atomic(using=alias):
-        untouched = AsyncTask.objects.using(alias).filter(
-            pk=task.key, status__in=(Status.PENDING, Status.WAITING)
-        )
-        if untouched.update(
-            status=Status.CANCELLED, fence=F("fence") + 1, finished_at=DatabaseClock()
-        ):
-            skip_rest(task.key, alias)
-            get_store().release(task.key, alias)
-            announce(task_finished, task.key, alias)
+        if _cancel_untouched(task.key, alias):
             return
         if not items.exists():
             raise PowerCRUDError(
@@ -44,6 +36,22 @@ def cancel(task: AsyncTask) -> None:
                 % {"label": task.label}
             )
         TaskPulse.objects.using(alias).filter(task_id=task.key).update(cancel_requested=True)
+        _cancel_untouched(task.key, alias)  # its worker may have put it off meanwhile
+
+
+def _cancel_untouched(task_key: str, alias: str) -> bool:
+    """Whether nobody had the task in hand, so that it is cancelled now."""
+    untouched = AsyncTask.objects.using(alias).filter(
+        pk=task_key, status__in=(Status.PENDING, Status.WAITING)
+    )
+    if not untouched.update(
+        status=Status.CANCELLED, fence=F("fence") + 1, finished_at=DatabaseClock()
+    ):
+        return False
+    skip_rest(task_key, alias)
+    get_store().release(task_key, alias)
+    announce(task_finished, task_key, alias)
+    return True
 
 
 def is_cancelled(taken: Claim) -> bool:

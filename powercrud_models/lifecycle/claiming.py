@@ -20,7 +20,7 @@ from powercrud_models.exceptions import ConflictError
 from powercrud_models.lifecycle import statements
 from powercrud_models.lifecycle.ending import Claim, finish
 from powercrud_models.lifecycle.launching import lock_rows, tasks_alias
-from powercrud_models.lifecycle.limits import MAX_CONFLICTS, options_of, reason_to_give_up
+from powercrud_models.lifecycle.limits import MAX_CONFLICTS, options_of, reason_to_give_up, work_of
 from powercrud_models.lifecycle.returning import put_back
 from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
@@ -42,13 +42,16 @@ def claim(task_key: str) -> Claim | None:
     task holds sends this one back to wait.
     """
     alias = tasks_alias()
+    connection = connections[alias]
+    # by a crash of the server; not where others have written in the same transaction
+    may_be_forgotten = not connection.in_atomic_block and connection.get_autocommit()
     with transaction.atomic(using=alias):
-        task, items, is_orphan = _take(task_key, alias)
+        task, items, is_orphan = _take(task_key, alias, may_be_forgotten=may_be_forgotten)
         if task is None:
             return None
         start_pulse(task, alias)
-        if not all(options_of(item).atomic for item in items):
-            wait_for_commit(alias)  # the items of others wait for theirs: see `end_item`
+        if may_be_forgotten and not all(options_of(item).atomic for item in items):
+            wait_for_commit(alias)  # only atomic items cannot end twice: see `end_item`
         taken = Claim(task=task, fence=task.fence, items=items, alias=alias)
         error = ""
         if is_orphan:
@@ -96,15 +99,20 @@ def expired(alias: str) -> Q:
     return Q(~Exists(alive), status=Status.IN_PROGRESS)
 
 
-def _take(task_key: str, alias: str) -> tuple[AsyncTask | None, list[TaskItem], bool]:
+def _take(
+    task_key: str, alias: str, *, may_be_forgotten: bool
+) -> tuple[AsyncTask | None, list[TaskItem], bool]:
     """Take a pending task, or that of a dead worker, with what is left to do.
 
     The last value is whether it was that of a dead worker.
     """
-    todo = statements.TODO.bind(alias, key=task_key)
+    todo = statements.TODO.bind(alias, may_be_forgotten, key=task_key)
     taken, rows = together(alias, statements.TAKE.bind(alias, key=task_key), todo)
     if taken:
-        return AsyncTask.from_db(alias, statements.OF_TASK, taken[0]), _items(rows, alias), False
+        key, label, *rest = taken[0]
+        label = AsyncTask._meta.get_field("label").from_db_value(label)
+        task = AsyncTask.from_db(alias, statements.OF_TASK, [key, label, *rest])
+        return task, _items(rows, alias), False
     orphan = AsyncTask.objects.using(alias).filter(expired(alias), pk=task_key)
     if at_work(orphan, alias):
         return None, [], False
@@ -149,7 +157,7 @@ def start_pulse(task: AsyncTask, alias: str) -> None:
 
 def _touches_others(item: TaskItem) -> bool:
     """Whether there may be descendants by now that were not there at the launch."""
-    work = works_of(item.model_class).get(item.work) if item.model_class else None
+    work = work_of(item)
     return work is not None and work.has_descendants
 
 

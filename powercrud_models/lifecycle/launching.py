@@ -155,7 +155,8 @@ def send(task_key: str) -> bool:
     except Exception as error:  # each broker's client raises what it likes
         logger.exception("Task %s is saved but could not be sent; the sweep will.", task_key)
         tasks = AsyncTask.objects.using(tasks_alias())
-        tasks.filter(pk=task_key).update(queue_error=f"{type(error).__name__}: {error}")
+        said = f"{type(error).__name__}: {error}"
+        tasks.filter(pk=task_key).update(queue_error=said, sends=0)  # no message is under way
         return False
     return True
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import QuerySet
 from django.utils.translation import gettext_noop
 
 from powercrud_models.declarations import works_of
 from powercrud_models.messages import Message
 from powercrud_models.models import TaskItem
-from powercrud_models.types import DEFAULT_OPTIONS, WorkOptions
+from powercrud_models.types import DEFAULT_OPTIONS, WorkDeclaration, WorkOptions
 
 MAX_CONFLICTS = 12
 """How often a task is put back because another holds a descendant that it did not have before."""
@@ -43,5 +44,13 @@ def reason_to_give_up(task_key: str, items: Sequence[TaskItem], recoveries: int,
 
 def options_of(item: TaskItem) -> WorkOptions:
     """How its work is run, as declared by now."""
-    work = works_of(item.model_class).get(item.work) if item.model_class else None
+    work = work_of(item)
     return work.options if work else DEFAULT_OPTIONS
+
+
+def work_of(item: TaskItem) -> WorkDeclaration | None:
+    """Its work; None when it is declared no more, or cannot be: whoever runs it says so."""
+    try:
+        return works_of(item.model_class).get(item.work) if item.model_class else None
+    except ImproperlyConfigured:
+        return None

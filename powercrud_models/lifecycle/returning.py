@@ -9,10 +9,11 @@ from django.db.models import F
 
 from powercrud_models.clock import clock_plus
 from powercrud_models.conf import get_conf
-from powercrud_models.lifecycle.ending import Claim, finish, hold_fence
+from powercrud_models.lifecycle.ending import Claim, end, finish, hold_fence
 from powercrud_models.lifecycle.launching import send
 from powercrud_models.lifecycle.limits import reason_to_give_up, todo_of
-from powercrud_models.models import AsyncTask
+from powercrud_models.models import AsyncTask, TaskPulse
+from powercrud_models.queues import get_queue
 
 MAX_BACKOFF_SECONDS = 300
 
@@ -67,9 +68,14 @@ def give_up(taken: Claim, error: str) -> None:
 
 def _pass_on(taken: Claim, **counts: Any) -> None:
     _return(taken, after=get_conf().LEASE_SECONDS, sends=F("sends") + 1, **counts)
-    transaction.on_commit(lambda: send(taken.task.key), using=taken.alias, robust=True)
+    if get_queue().waits:  # else it would be run again here, within what stops the process
+        transaction.on_commit(lambda: send(taken.task.key), using=taken.alias, robust=True)
 
 
 def _return(taken: Claim, *, after: float, **changes: Any) -> None:
+    pulse = TaskPulse.objects.using(taken.alias).filter(pk=taken.task.key)
+    if pulse.filter(cancel_requested=True).exists():
+        end(taken.task.key, taken.fence, AsyncTask.Status.CANCELLED, "", taken.alias)
+        return
     mine = AsyncTask.objects.using(taken.alias).filter(pk=taken.task.key, fence=taken.fence)
     mine.update(status=AsyncTask.Status.PENDING, resend_at=clock_plus(after), **changes)

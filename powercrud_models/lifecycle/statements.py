@@ -23,7 +23,10 @@ BEGUN = {
     "resend_at": DatabaseClock(),
 }
 """What a claim writes."""
-OF_TASK = ("key", "status", "payload_version", "fence", "attempts", "conflicts", "recoveries")
+OF_TASK = (
+    *("key", "label", "status", "user_id", "payload_version"),
+    *("fence", "attempts", "conflicts", "recoveries"),
+)
 OF_ITEM = ("id", "task_id", "model", "object_id", "work", "status", "tries")
 """What a worker must know of a task and of an item; the rest is read when somebody asks for it.
 
@@ -50,9 +53,10 @@ def _take(alias: str, key: Any) -> Change:
     return Change(pending, BEGUN, returning=OF_TASK)
 
 
-def _todo(alias: str, key: Any) -> Any:
+def _todo(alias: str, may_be_forgotten: bool, key: Any) -> Any:
     items = TaskItem.objects.using(alias).filter(task_id=key, status=TaskItem.Status.TODO)
-    return commit_without_waiting(items.order_by("pk").values_list(*OF_ITEM))
+    todo = items.order_by("pk").values_list(*OF_ITEM)
+    return commit_without_waiting(todo) if may_be_forgotten else todo
 
 
 def _first_pulse(alias: str, lease_seconds: int, key: Any) -> TaskPulse:

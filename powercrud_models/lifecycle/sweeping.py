@@ -26,7 +26,12 @@ MAX_DOUBLINGS = 10
 _sweeping: ContextVar[bool] = ContextVar("powercrud_sweeping", default=False)
 
 
-def sweep(*, thorough: bool = True, take_up: Callable[[str], bool] | None = None) -> dict[str, int]:
+def sweep(
+    *,
+    thorough: bool = True,
+    take_up: Callable[[str], bool] | None = None,
+    late: bool = True,
+) -> dict[str, int]:
     """Take care of overdue tasks, and return how many of each kind there were.
 
     A task whose worker has died is sent again, or failed when too many workers died of it; a
@@ -34,7 +39,8 @@ def sweep(*, thorough: bool = True, take_up: Callable[[str], bool] | None = None
     MAX_TASK_DURATION while the queue has messages: its own may be one of them. ``thorough``
     also releases locks without a task and deletes the record of tasks that ended more than
     CLEANUP_GRACE_PERIOD seconds ago. ``take_up`` runs a dead worker's task here and now, instead
-    of sending it to the end of a queue that may be long; it says whether it did.
+    of sending it to the end of a queue that may be long; it says whether it did. ``late=False``:
+    pending tasks are looked after by others.
 
     Any number of processes may sweep at the same time.
 
@@ -46,7 +52,7 @@ def sweep(*, thorough: bool = True, take_up: Callable[[str], bool] | None = None
         return counts
     token = _sweeping.set(True)
     try:
-        _sweep(counts, tasks_alias(), take_up)
+        _sweep(counts, tasks_alias(), take_up, late=late)
         if thorough:
             counts["released"] = _release_stray_locks(tasks_alias())
             counts["deleted"] = _delete_old(tasks_alias())
@@ -55,7 +61,9 @@ def sweep(*, thorough: bool = True, take_up: Callable[[str], bool] | None = None
     return counts
 
 
-def _sweep(counts: dict[str, int], alias: str, take_up: Callable[[str], bool] | None) -> None:
+def _sweep(
+    counts: dict[str, int], alias: str, take_up: Callable[[str], bool] | None, *, late: bool
+) -> None:
     orphans = _due(alias).filter(status=Status.IN_PROGRESS)[:MOST_AT_ONCE]
     with suppress(Busy, QueueAway):
         for task in orphans:
@@ -64,7 +72,7 @@ def _sweep(counts: dict[str, int], alias: str, take_up: Callable[[str], bool] | 
                 counts["failed"] += _give_up(task, error, alias)
             elif take_up is None or not take_up(task.key):
                 counts["sent"] += _send_again(task, alias)
-        for task in _late(alias)[:MOST_AT_ONCE]:
+        for task in _late(alias)[:MOST_AT_ONCE] if late else ():
             counts["sent"] += _send_again(task, alias)
 
 
@@ -85,7 +93,8 @@ def seconds_until_due(alias: str) -> float | None:
         due=Greatest("resend_at", "pulse__lease_until")
     )
     first = [
-        tasks.order_by("due").values_list("due", "now").first() for tasks in (pending, running)
+        tasks.filter(due__isnull=False).order_by("due").values_list("due", "now").first()
+        for tasks in (pending, running)
     ]
     return min(((due - now).total_seconds() for due, now in filter(None, first)), default=None)
 
@@ -172,8 +181,11 @@ def _delete_old(alias: str) -> int:
     old = AsyncTask.objects.using(alias).filter(
         finished_at__lt=clock_plus(-get_conf().CLEANUP_GRACE_PERIOD)
     )
-    keys = list(old.values_list("pk", flat=True)[:1000])
-    TaskItem.objects.using(alias).filter(task_id__in=keys).delete()
-    TaskPulse.objects.using(alias).filter(task_id__in=keys).delete()
-    AsyncTask.objects.using(alias).filter(pk__in=keys).delete()
+    with transaction.atomic(using=alias):
+        if connections[alias].features.has_select_for_update_skip_locked:
+            old = old.select_for_update(skip_locked=True)  # somebody may just try one again
+        keys = list(old.values_list("pk", flat=True)[:1000])
+        TaskItem.objects.using(alias).filter(task_id__in=keys).delete()
+        TaskPulse.objects.using(alias).filter(task_id__in=keys).delete()
+        AsyncTask.objects.using(alias).filter(pk__in=keys).delete()
     return len(keys)

@@ -5,11 +5,15 @@ It does so inside functions: importing ``django_q`` without its settings raises 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from multiprocessing import parent_process
 from types import FrameType
 from typing import Any
 
@@ -19,6 +23,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from powercrud_models.conf import get_conf
 from powercrud_models.queues.base import RUN_TASK, Queue, WorkerProcess
+
+SECONDS_BETWEEN_QUESTIONS = 0.2
 
 
 @cache
@@ -82,14 +88,34 @@ def when_a_worker_begins(call: Callable[[WorkerProcess], None]) -> None:
     """Have this called in each worker process that a ``qcluster`` starts."""
     from django_q.signals import post_spawn
 
+    begun: set[int] = set()
+
     def tell(**_: Any) -> None:
-        call(WorkerProcess(_found_stop_event(), _is_out_of_time))
+        # with its option `sync` django-q2 sends the signal in any process, for each call
+        is_main_thread = threading.current_thread() is threading.main_thread()
+        if parent_process() is None or not is_main_thread or os.getpid() in begun:
+            return
+        begun.add(os.getpid())
+        call(WorkerProcess(_cluster_stops(), _is_out_of_time))
 
     post_spawn.connect(tell, weak=False, dispatch_uid="powercrud_models")
 
 
+def _cluster_stops() -> Callable[[], bool]:
+    """How to ask whether the cluster stops: not too often, for it takes a lock that all share."""
+    is_set, asked_at, answer = _found_stop_event(), 0.0, False
+
+    def ask() -> bool:
+        nonlocal asked_at, answer
+        if not answer and time.monotonic() - asked_at > SECONDS_BETWEEN_QUESTIONS:
+            asked_at, answer = time.monotonic(), is_set()
+        return answer
+
+    return ask
+
+
 def _found_stop_event() -> Callable[[], bool]:
-    """How to ask whether the cluster stops.
+    """The event that a cluster is told to stop by.
 
     Its sentinel, which knows, does not tell the workers. But they are forked from it: it stands
     on their stacks. Where they are not, they learn of it when they are told to stop themselves.
