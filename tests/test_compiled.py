@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from django.db import connection, models, transaction
 from django.db.models import F
+from django.db.models.functions import Coalesce
+from django.test.utils import isolate_apps
 
 from powercrud_models.compiled import Change, Compiled, together
 from powercrud_models.loading import load
@@ -104,24 +106,6 @@ def test_what_an_update_returns() -> None:
     assert raise_fence.select("default", key=task.key) == [(task.key, 5)]
 
 
-class Everything(models.Model):
-    """A column of each kind that a driver does not hand over as Python has it."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
-    when = models.DateTimeField()
-    data = models.JSONField()
-    price = models.DecimalField(max_digits=8, decimal_places=2)
-    is_on = models.BooleanField(default=True)
-    takes = models.DurationField()
-
-    class Meta:
-        app_label = "kinds"
-        managed = False
-
-    def __str__(self) -> str:
-        return str(self.pk)
-
-
 class TestLoad:
     def same(self, obj: models.Model) -> bool:
         loaded = load(type(obj), obj.pk, "default")
@@ -144,7 +128,25 @@ class TestLoad:
         [letter] = [Letter._base_manager.create(text="dear")]
         assert self.same(letter)
 
+    @isolate_apps("tests.kinds")
     def test_every_kind_of_column(self, transactional_db: None) -> None:
+        class Everything(models.Model):
+            """What a driver does not hand over as Python has it, and an order with a value."""
+
+            id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+            when = models.DateTimeField()
+            data = models.JSONField()
+            price = models.DecimalField(max_digits=8, decimal_places=2)
+            is_on = models.BooleanField(default=True)
+            takes = models.DurationField()
+
+            class Meta:
+                app_label = "kinds"
+                ordering = (Coalesce("when", models.Value(None)), "pk")
+
+            def __str__(self) -> str:
+                return str(self.pk)
+
         with connection.schema_editor() as editor:
             editor.create_model(Everything)
         try:
