@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from powercrud_models.lifecycle import sweep
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem
@@ -109,6 +109,18 @@ class TestBackoff:
         deliver()
         task.cancel()
         assert (task.status, task.items.get().status) == (Status.CANCELLED, "skipped")
+
+    def test_a_cancel_during_the_try_is_not_forgotten_for_a_pause(self, attempt: Attempt) -> None:
+        def script(_: Attempt) -> None:
+            AsyncTask.objects.get().cancel()
+            raise ValueError("broken")
+
+        Attempt.script = script
+        task = attempt.linger.enqueue()
+        deliver()
+        task.refresh_from_db()
+        assert (task.status, task.items.get().status) == (Status.CANCELLED, "skipped")
+        assert not ObjectLock.objects.exists()
 
     def test_nobody_waits_where_there_is_no_worker(self, attempt: Attempt, immediate: None) -> None:
         Attempt.script = broken
@@ -245,6 +257,35 @@ class TestWhatStopsTheProcess:
         attempt.wind_up.enqueue()
         with pytest.raises(error):
             deliver()
+
+
+def test_ctrl_c_does_not_begin_the_work_again_in_this_process(
+    attempt: Attempt, immediate: None
+) -> None:
+    calls: list[int] = []
+
+    def script(_: Attempt) -> None:
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    Attempt.script = script
+    with pytest.raises(KeyboardInterrupt):
+        attempt.wind_up.enqueue()
+    task = AsyncTask.objects.get()
+    assert (len(calls), task.status, task.recoveries) == (1, Status.PENDING, 1)
+
+
+def test_work_that_closes_its_connection_and_fails_has_failed(attempt: Attempt) -> None:
+    def script(_: Attempt) -> None:
+        connection.close()
+        raise ValueError("broken")
+
+    Attempt.script = script
+    task = attempt.linger_once.enqueue()
+    deliver()
+    task.refresh_from_db()
+    assert task.status == Status.FAILED
+    assert "ValueError: broken" in task.error
 
 
 @pytest.mark.parametrize("work", ["persist", "wind_up"])

@@ -10,7 +10,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from powercrud_models.lifecycle import claim, hold_fence
 from powercrud_models.models import AsyncTask
-from powercrud_models.sessions import end_if_lost, keep_awake
+from powercrud_models.sessions import end_if_lost, keep_awake, kept_awake
 from powercrud_models.tasks import run_task
 from tests.gates import until
 from tests.kinds.models import Crew, Project
@@ -79,8 +79,8 @@ def test_a_session_that_is_idle_for_a_lease_is_ended_and_the_task_taken_over(
     fenced = stage.stop()
 
     def stopped_process() -> None:
-        """It has no heartbeat: who is stopped has none."""
-        with transaction.atomic():
+        """It began with a heartbeat, which has stopped with it."""
+        with kept_awake(connection), transaction.atomic():
             hold_fence(taken)
             fenced.wait_here()
             Project.objects.update(name="written too late")
@@ -171,3 +171,27 @@ def test_a_session_is_lost_only_when_it_is() -> None:
     assert end_if_lost(connection)
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+
+
+def synchronous_commit() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        [answer] = cursor.fetchone()
+        return str(answer)
+
+
+def test_the_callers_own_commit_is_waited_for(settings: Any) -> None:
+    """With async off, a task that is enqueued is claimed in the caller's transaction."""
+    [project] = Project.objects.bulk_create([Project(name="bridge")])
+    settings.POWERCRUD_SETTINGS = {"ASYNC_ENABLED": False}
+    with transaction.atomic():
+        before = synchronous_commit()
+        project.rebuild.enqueue()
+        assert synchronous_commit() == before == "on"
+
+
+def test_only_the_claim_of_atomic_work_is_not(task: AsyncTask) -> None:
+    seen: list[str] = []
+    Project.script = lambda _: seen.append(synchronous_commit())
+    run_task(task.key)
+    assert seen == ["on"]

@@ -9,9 +9,8 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from multiprocessing import parent_process
 from types import FrameType
@@ -23,8 +22,6 @@ from django.core.exceptions import ImproperlyConfigured
 
 from powercrud_models.conf import get_conf
 from powercrud_models.queues.base import RUN_TASK, Queue, WorkerProcess
-
-SECONDS_BETWEEN_QUESTIONS = 0.2
 
 
 @cache
@@ -102,20 +99,7 @@ def when_a_worker_begins(call: Callable[[WorkerProcess], None]) -> None:
 
 
 def _cluster_stops() -> Callable[[], bool]:
-    """How to ask whether the cluster stops: not too often, for it takes a lock that all share."""
-    is_set, asked_at, answer = _found_stop_event(), 0.0, False
-
-    def ask() -> bool:
-        nonlocal asked_at, answer
-        if not answer and time.monotonic() - asked_at > SECONDS_BETWEEN_QUESTIONS:
-            asked_at, answer = time.monotonic(), is_set()
-        return answer
-
-    return ask
-
-
-def _found_stop_event() -> Callable[[], bool]:
-    """The event that a cluster is told to stop by.
+    """How to ask whether the cluster stops.
 
     Its sentinel, which knows, does not tell the workers. But they are forked from it: it stands
     on their stacks. Where they are not, they learn of it when they are told to stop themselves.
@@ -126,9 +110,19 @@ def _found_stop_event() -> Callable[[], bool]:
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, Sentinel):
-            return caller.stop_event.is_set  # type: ignore[no-any-return]
+            return partial(_is_set, caller.stop_event)
         frame = frame.f_back
     return lambda: False
+
+
+def _is_set(event: Any) -> bool:
+    """Whether it is set, without the lock that ``is_set()`` takes: all processes share that one.
+
+    Who is killed with it in hand would stop the cluster for ever. Where the event is made in
+    another way, it is asked by its own method.
+    """
+    flag: Any = getattr(getattr(event, "_flag", None), "_semlock", None)
+    return not flag._is_zero() if hasattr(flag, "_is_zero") else bool(event.is_set())
 
 
 def _is_out_of_time() -> bool:

@@ -222,3 +222,11 @@ class Attempt(AsyncModelMixin):
     @async_method
     def wind_up(self) -> object:
         return self.try_it()
+
+    @async_method(atomic=False, retries=1, retry_backoff=3600)
+    def linger(self) -> object:
+        return self.try_it()
+
+    @async_method(atomic=False)
+    def linger_once(self) -> object:
+        return self.try_it()
