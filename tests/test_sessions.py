@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 
 from powercrud_models.lifecycle import claim, hold_fence
 from powercrud_models.models import AsyncTask
@@ -80,7 +80,7 @@ def test_a_session_that_is_idle_for_a_lease_is_ended_and_the_task_taken_over(
 
     def stopped_process() -> None:
         """It began with a heartbeat, which has stopped with it."""
-        with kept_awake(connection), transaction.atomic():
+        with kept_awake(connections["default"]), transaction.atomic():
             hold_fence(taken)
             fenced.wait_here()
             Project.objects.update(name="written too late")
