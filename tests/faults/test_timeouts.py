@@ -13,13 +13,13 @@ from tests.machines import effects, new_gear, new_machine, saved
 pytestmark = pytest.mark.cluster
 
 # Three seconds later comes the hard one, when its guard meets the end of them exactly.
-ONE_SECOND = {"timeout": 1, "retry": 600, "guard_cycle": 0.5}
+SECONDS = {"timeout": 4, "retry": 600, "guard_cycle": 0.5}
 
 
 def test_work_that_the_soft_time_out_stops_is_undone_and_begun_again(
     idle_cluster: Cluster,
 ) -> None:
-    idle_cluster.start(q_cluster=ONE_SECOND)
+    idle_cluster.start(q_cluster=SECONDS)
     done, slow, todo = new_gear(), new_gear(scripts.dawdle_once), new_gear()
     task = saved(done, slow, todo)
 
@@ -35,7 +35,7 @@ def test_work_that_the_soft_time_out_stops_is_undone_and_begun_again(
 def test_a_worker_that_swallows_the_soft_time_out_dies_of_the_hard_one(
     idle_cluster: Cluster, short_leases: None
 ) -> None:
-    idle_cluster.start(lease_seconds=2, q_cluster=ONE_SECOND)
+    idle_cluster.start(lease_seconds=2, q_cluster=SECONDS)
     swallows, todo = new_machine(scripts.swallow_everything_once), new_gear()
     task = saved(swallows, todo)
     visits = idle_cluster.gate(swallows, scripts.VISITS)
