@@ -1,4 +1,4 @@
-"""The app: it registers the system checks, and imports no queue."""
+"""The app: it registers the system checks, and is told when a queue starts a worker."""
 
 from __future__ import annotations
 

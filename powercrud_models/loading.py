@@ -17,13 +17,11 @@ def load(model: type[Model], pk: Any, alias: str) -> Model | None:
     >>> load(Book, 3, "default")
     <Book: Hamlet>
     """
-    if not _is_plain(model):
-        return model._base_manager.using(alias).filter(pk=pk).first()
-    connection = connections[alias]
-    compiled = _compiled(model, alias)
+    compiled = _compiled(model, alias) if _is_plain(model) else None
     if compiled is None:
         return model._base_manager.using(alias).filter(pk=pk).first()
     sql, compiler, names = compiled
+    connection = connections[alias]
     with connection.cursor() as cursor:
         cursor.execute(sql, [model._meta.pk.get_db_prep_value(pk, connection)])
         found = cursor.fetchall()

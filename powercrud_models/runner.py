@@ -63,7 +63,7 @@ def _run(task_key: str) -> bool:
         logger.warning("%s It is left to that one.", lost)
     except SessionLost:
         logger.exception("Task %s is left until its lease runs out", task_key)
-    except Exception:
+    except Exception:  # not what is to stop the process: the queue tells of it, the lease recovers
         raise
     except BaseException:  # what is to stop the process, which may be done with it soon
         _give_up(claim, traceback.format_exc())

@@ -19,6 +19,7 @@ from powercrud_models.conf import get_conf
 logger = logging.getLogger("powercrud_models")
 
 SHORTEST_PAUSE = 0.5
+"""Seconds between two looks, at least."""
 PAUSE_IN_VAIN = 2.0
 """Seconds to the next look when nothing could be done about what is due: it is in another's hand,
 or waits in the queue, or SQLite's one writer was busy."""

@@ -31,10 +31,8 @@ def begin(process: WorkerProcess) -> None:
         if is_child or stopping.was_told or hangs:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
-        elif stopping.is_busy:
-            stopping.was_told = True
-        else:
-            stopping.was_told = True
+        stopping.was_told = True
+        if not stopping.is_busy:
             raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)

@@ -165,6 +165,6 @@ def queue_has_messages() -> bool:
     """Whether workers have something to do; so it seems when the broker cannot be reached."""
     try:
         return get_queue().has_messages()
-    except Exception:  # as above
+    except Exception:  # each broker's client raises what it likes
         logger.exception("Nobody knows what waits in the queue.")
         return True
