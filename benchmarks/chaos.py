@@ -8,11 +8,11 @@ a supervisor starts again what has ended. It makes the database that it needs, a
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from benchmarks.columns import in_columns
-from benchmarks.databases import DoesNotAnswer, in_fresh_database, stop_in_order
+from benchmarks.command import BROKERS, DATABASES, in_fresh_queue, new_parser
+from benchmarks.databases import DoesNotAnswer, stop_in_order
 from benchmarks.outcome import Outcome
 
 LEASE_SECONDS = 5
@@ -37,19 +37,17 @@ HEADINGS = ("what", "figure", "must", "met?")
 def main() -> None:
     options = _options()
     stop_in_order()
-    q_cluster = {**Q_CLUSTER, "name": f"powercrud_benchmark_{os.getpid()}"}
     try:
-        outcome: Outcome = in_fresh_database(
+        outcome: Outcome = in_fresh_queue(
             options.database,
+            options.broker,
             "benchmarks.chaos_run.run",
             options.tasks,
             options.kill_every,
             options.seed,
             options.keep,
-            broker=options.broker,
-            q_cluster=q_cluster,
+            q_cluster=Q_CLUSTER,
             powercrud=POWERCRUD,
-            synchronous="NORMAL",
         )
     except DoesNotAnswer as error:
         sys.exit(f"{options.database} or {options.broker} does not answer: {error}")
@@ -61,15 +59,11 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.chaos",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("chaos", __doc__)
     parser.add_argument("--tasks", type=int, default=60, help="(%(default)s)")
     parser.add_argument("--kill-every", type=float, default=1.5, help="seconds (%(default)s)")
-    parser.add_argument("--broker", choices=("orm", "redis"), default="orm")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--broker", choices=BROKERS, default="orm")
+    parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random (%(default)s)")
     parser.add_argument("--keep", default="", help="a folder for the logs of the processes")
     options = parser.parse_args()

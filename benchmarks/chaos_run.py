@@ -66,26 +66,22 @@ class Chaos:
         last = self._begun
         next_strike = last + self._kill_every
         killing_ends = last + 60 + SECONDS_PER_TASK * self.tasks
-        claims, lively = 0, 0.0
+        claims = 0
         while not self._all_ended() and time.monotonic() < killing_ends + CALM_SECONDS:
             time.sleep(TICK_SECONDS)
             self._monkey.let_go(all_of_them=last > killing_ends)
             self._keep_web()
             processes = self.supervisor.cluster.processes()
             now = time.monotonic()
-            self._held.look(now - last, processes)
+            if not self.supervisor.is_stopping:
+                self._held.look(now - last, processes)
             last = now
             if len(self._held.journal) > claims:
                 claims = len(self._held.journal)
                 self.supervisor.lively()
-            if self.supervisor.last_lively != lively:
-                lively = self.supervisor.last_lively
-                self._held.keep()
-            restarted = self.supervisor.look(
+            self.supervisor.look(
                 may_hang=not self._monkey.has_stopped_some and not self._at_work(processes)
             )
-            if restarted == "it took no messages":
-                self._held.forget()
             if next_strike < now < killing_ends and self._is_worth_it(now - next_strike):
                 struck = self._monkey.strike(self.supervisor.cluster, self._web)
                 if struck == ("cluster", "SIGTERM"):

@@ -38,6 +38,11 @@ class Supervisor:
         self._was_complete = False
         self._stopping_since: float | None = None
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its workers are to begin nothing more."""
+        return self._stopping_since is not None
+
     def stopping(self) -> None:
         """Somebody has told the cluster to end in order."""
         if self._stopping_since is None:

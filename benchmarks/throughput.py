@@ -11,16 +11,14 @@ them.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from statistics import median
 
 from benchmarks.columns import in_columns
+from benchmarks.command import BROKERS, DATABASES, in_fresh_queue, new_parser
 from benchmarks.contenders import CONTENDERS, OURS, PLAIN, SAVES_NONE, Result
-from benchmarks.databases import DoesNotAnswer, in_fresh_database, stop_in_order
+from benchmarks.databases import DoesNotAnswer, stop_in_order
 
-BROKERS = ("orm", "redis")
-DATABASES = ("sqlite", "postgresql")
 LIMITS = {"orm": (2.0, 3.0), "redis": (4.0, 7.0)}
 """The lowest ratio that will do, and the one to aim at."""
 HEADINGS = (
@@ -45,14 +43,12 @@ def main() -> None:
     for broker in BROKERS if options.broker is None else (options.broker,):
         for database in DATABASES if options.database is None else (options.database,):
             try:
-                results: list[dict[str, Result]] = in_fresh_database(
+                results: list[dict[str, Result]] = in_fresh_queue(
                     database,
+                    broker,
                     "benchmarks.throughput_rounds.run",
                     options.tasks,
                     options.rounds,
-                    broker=broker,
-                    q_cluster={"name": f"powercrud_benchmark_{os.getpid()}"},
-                    synchronous="NORMAL",
                 )
             except DoesNotAnswer as error:
                 if broker == options.broker or database == options.database:
@@ -74,11 +70,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.throughput",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("throughput", __doc__)
     parser.add_argument("--broker", choices=BROKERS, help="default: each that answers")
     parser.add_argument("--database", choices=DATABASES, help="default: each that answers")
     parser.add_argument("--tasks", type=int, default=500, help="of each round (%(default)s)")

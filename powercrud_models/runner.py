@@ -20,7 +20,7 @@ from powercrud_models.fields import new_key
 from powercrud_models.heartbeat import Heartbeat
 from powercrud_models.items import SessionLost, call, run_item
 from powercrud_models.launches import open_launch
-from powercrud_models.models import TaskItem
+from powercrud_models.models import AsyncTask, TaskItem
 from powercrud_models.sessions import end_if_lost
 from powercrud_models.stopping import stopping
 from powercrud_models.stores import get_store
@@ -39,10 +39,20 @@ def run_task(task_key: str) -> None:
     in_time = time.monotonic() + get_conf().LEASE_SECONDS
     _run(task_key)
 
-    def take_up(orphan: str) -> bool:
-        return time.monotonic() < in_time and not stopping.is_due and _run(orphan)
+    def take_up(orphan: AsyncTask) -> bool:
+        return time.monotonic() < in_time and not stopping.is_due and _run(orphan.key)
 
     Sweeper.after_a_task(take_up)
+
+
+def run_in_thread(task_key: str) -> None:
+    """Claim the task and do what is left of it, in a thread that ends with this call."""
+    try:
+        _run(task_key)
+    except Exception:  # the outermost frame of the thread: the lease recovers
+        logger.exception("Task %s is left until its lease runs out", task_key)
+    finally:
+        connections.close_all()
 
 
 def _run(task_key: str) -> bool:

@@ -1,6 +1,7 @@
 """A thread of each worker process that sweeps when something is due.
 
-So a dead worker's task is taken up, and a lost message sent again, as long as any worker lives.
+So a dead worker's task is taken up, and a lost message sent again, as long as any worker lives:
+even when the queue brings nothing any more, for some deaths leave it locked for ever.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from django.db import Error, connections
 
 from powercrud_models import lifecycle
 from powercrud_models.conf import get_conf
+from powercrud_models.models import AsyncTask
+from powercrud_models.stopping import stopping
 
 logger = logging.getLogger("powercrud_models")
 
@@ -31,13 +34,16 @@ class Sweeper(threading.Thread):
     here: Sweeper | None = None
     """That of this process, while it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[str], None]) -> None:
+        """``run``: does what is left of the task with this key, in the thread that calls it."""
         super().__init__(name="powercrud sweeper", daemon=True)
+        self._run_task = run
+        self._taken_up: threading.Thread | None = None
         self._stop_asked = threading.Event()
         self._next_look = 0.0
 
     @classmethod
-    def after_a_task(cls, take_up: Callable[[str], bool]) -> None:
+    def after_a_task(cls, take_up: Callable[[AsyncTask], bool]) -> None:
         """Sweep in a worker that has a task behind it; ``take_up`` as for ``lifecycle.sweep``.
 
         Where a thread sweeps anyway, a short look now and then is enough.
@@ -74,7 +80,7 @@ class Sweeper(threading.Thread):
         longest = PAUSE_IN_VAIN
         try:
             longest = float(get_conf().HEARTBEAT_SECONDS)
-            swept = lifecycle.sweep(thorough=False)
+            swept = lifecycle.sweep(thorough=False, take_up=self._take_up)
             due = lifecycle.seconds_until_due(lifecycle.tasks_alias())
         except Error as error:  # the database is away, or SQLite's one writer is busy
             logger.info("Nothing could be swept: %s", error)
@@ -89,3 +95,20 @@ class Sweeper(threading.Thread):
             return longest
         in_vain = due <= 0 and not any(swept.values())
         return min(max(due, PAUSE_IN_VAIN if in_vain else SHORTEST_PAUSE), longest)
+
+    def _take_up(self, orphan: AsyncTask) -> bool:
+        """Have the task run in a thread, if it was sent in vain while this process is idle."""
+        # a claim makes them equal, each sending puts the next one off
+        was_sent = orphan.started_at is not None and orphan.resend_at > orphan.started_at
+        is_busy = stopping.is_busy or (self._taken_up is not None and self._taken_up.is_alive())
+        if not was_sent or is_busy or stopping.is_due:
+            return False
+        logger.warning("The queue does not bring task %s; it is run in a thread.", orphan.key)
+        self._taken_up = threading.Thread(
+            target=self._run_task,
+            args=(orphan.key,),
+            name=f"powercrud task {orphan.key}",
+            daemon=False,  # the process waits for it
+        )
+        self._taken_up.start()
+        return True

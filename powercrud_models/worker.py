@@ -9,6 +9,7 @@ from types import FrameType
 from powercrud_models.queues import async_enabled, get_queue
 from powercrud_models.queues.base import WorkerProcess
 from powercrud_models.queues.django_q2 import DjangoQ2Queue
+from powercrud_models.runner import run_in_thread
 from powercrud_models.stopping import stopping
 from powercrud_models.sweeper import Sweeper
 
@@ -36,4 +37,4 @@ def begin(process: WorkerProcess) -> None:
             raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
-    Sweeper().start()
+    Sweeper(run_in_thread).start()

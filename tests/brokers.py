@@ -32,6 +32,10 @@ class MessageBroker(ABC):
         """Lose all messages."""
 
 
+both_brokers = pytest.mark.parametrize("broker", ["orm", "redis"], indirect=True)
+"""For a test whose cluster is to have one and then the other."""
+
+
 class OrmBroker(MessageBroker):
     """Messages are rows, which stay until the work has ended."""
 

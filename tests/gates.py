@@ -68,6 +68,12 @@ class Gate:
     def wait_for_arrival(self, times: int = 1) -> None:
         until(lambda: self.arrivals >= times, f"work came to {self._name}, {times} times")
 
+    def wait_for_visitor(self) -> int:
+        """The id of the process that comes here first; no other may have come yet."""
+        self.wait_for_arrival()
+        [visitor] = self.visitors
+        return visitor
+
     def open(self) -> None:
         self._opened.touch()
 

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from django.db import transaction
 
 from powercrud_models import inline, progress
-from tests.gates import gate
+from powercrud_models.stopping import stopping
+from tests.gates import gate, until
 from tests.kinds.models import Gear, Machine, Scripted
 
 STEPS = 3
@@ -35,6 +36,11 @@ def wait(obj: Scripted) -> int:
 def wait_after_commit(obj: Scripted) -> None:
     """Wait with all written that this work writes, and nothing done since."""
     transaction.on_commit(gate(obj).pass_through)
+
+
+def wait_until_told_to_end(obj: Scripted) -> None:
+    gate(obj).arrive()
+    until(lambda: stopping.is_due, "the worker was told to end")
 
 
 def step_by_step(obj: Scripted) -> None:

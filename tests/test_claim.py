@@ -203,6 +203,18 @@ class TestHoldFence:
         with pytest.raises(LeaseLost), transaction.atomic():
             hold_fence(taken)
 
+    def test_is_refused_by_the_name_of_a_task_whose_row_is_gone(
+        self, project: Project, task: AsyncTask
+    ) -> None:
+        taken = claim(task.key)
+        assert taken is not None
+        AsyncTask.objects.all().delete()
+        with (
+            pytest.raises(LeaseLost, match=rf"The task “rebuild project {project.pk}” has ended"),
+            transaction.atomic(),
+        ):
+            hold_fence(taken)
+
     def test_lasts_for_all_that_a_save_of_work_in_autocommit_runs(self, stage: Stage) -> None:
         (crew,) = Crew.objects.bulk_create([Crew(name="night")])
         (project,) = Project.objects.bulk_create([Project(name="bridge")])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
+from django.db.models.signals import post_save
 
+from powercrud_models import hold
 from powercrud_models.lifecycle import claim, hold_fence
 from powercrud_models.models import AsyncTask
-from powercrud_models.sessions import end_if_lost, keep_awake, kept_awake
+from powercrud_models.sessions import end_if_lost, kept_awake
 from powercrud_models.tasks import run_task
 from tests.gates import until
-from tests.kinds.models import Crew, Project
+from tests.kinds.models import Crew, Member, Project
 from tests.promises.made import make_crew
 from tests.stage import DEADLINE, Stage
 
@@ -62,6 +66,59 @@ def test_the_transaction_of_a_test_has_none(task: AsyncTask, short_lease: None) 
         assert patience() == before
 
 
+@pytest.fixture
+def patience_of_saves(short_lease: None) -> Iterator[list[str]]:
+    """How long each transaction that saves a member may be idle."""
+    seen: list[str] = []
+
+    def look(**_: object) -> None:
+        seen.append(patience())
+
+    post_save.connect(look, sender=Member)
+    yield seen
+    post_save.disconnect(look, sender=Member)
+
+
+def test_the_transaction_of_a_save_has_one_in_the_thread_of_the_work_alone(
+    patience_of_saves: list[str],
+) -> None:
+    """The heartbeat keeps the session of that thread awake, and not those of others."""
+    crew, member = make_crew()
+
+    def save_in_thread() -> None:
+        try:
+            member.save()
+        finally:
+            connections.close_all()
+
+    def work(_: Crew) -> None:
+        member.save()
+        thread = threading.Thread(target=copy_context().run, args=(save_in_thread,))
+        thread.start()
+        thread.join(DEADLINE)
+        member.save()
+
+    before = patience()
+    Crew.script = work
+    task = crew.post.enqueue()
+    run_task(task.key)
+    task.refresh_from_db()
+    assert (task.status, task.error) == (AsyncTask.Status.SUCCESS, "")
+    assert patience_of_saves == ["2s", before, "2s"]
+    with hold(member):  # the task is over, and nobody keeps this session awake any more
+        member.save()
+    assert patience_of_saves[3:] == [before]
+
+
+def test_the_transactions_in_a_hold_are_its_users(patience_of_saves: list[str]) -> None:
+    """What the block computes in a transaction of its own may take long."""
+    _, member = make_crew()
+    before = patience()
+    with hold(member):
+        member.save()
+    assert patience_of_saves == [before]
+
+
 def test_atomic_work_that_computes_for_longer_than_a_lease_is_let_be(
     task: AsyncTask, short_lease: None
 ) -> None:
@@ -98,20 +155,6 @@ def test_a_session_that_is_idle_for_a_lease_is_ended_and_the_task_taken_over(
     assert isinstance(worker.error(), DatabaseError)
     assert (task.status, task.attempts) == (AsyncTask.Status.SUCCESS, 2)
     assert Project.objects.get().name == "bridge"
-
-
-class TestKeepAwake:
-    def test_a_session_that_somebody_uses_is_left_alone(self, db: None) -> None:
-        with transaction.atomic():
-            connection.ensure_connection()
-            session = connection.connection
-            with session.lock:
-                keep_awake(connection)  # it would wait for ever, or disturb
-
-    def test_one_that_is_closed_stays_so(self, db: None) -> None:
-        connection.close()
-        keep_awake(connection)
-        assert connection.connection is None
 
 
 def kill_session() -> None:

@@ -12,6 +12,8 @@ from powercrud_models import hold
 from powercrud_models.clock import clock_plus
 from powercrud_models.lifecycle import claim, seconds_until_due
 from powercrud_models.models import AsyncTask, TaskPulse
+from powercrud_models.runner import run_in_thread
+from powercrud_models.stopping import stopping
 from powercrud_models.sweeper import Sweeper
 from tests.deliveries import die, lose_messages, make_overdue, messages
 from tests.gates import until
@@ -24,7 +26,7 @@ LEASE_SECONDS = 60
 
 @pytest.fixture
 def sweeper() -> Iterator[Sweeper]:
-    sweeper = Sweeper()
+    sweeper = Sweeper(run_in_thread)
     yield sweeper
     if sweeper.is_alive():
         sweeper.stop()
@@ -115,8 +117,34 @@ def test_it_keeps_no_connection(task: AsyncTask, sweeper: Sweeper) -> None:
             looked.append(connections["default"].connection)
             return pause
 
-    watched = Watched()
+    watched = Watched(run_in_thread)
     watched.start()
     until(lambda: looked, "it has looked")
     watched.stop()
     assert set(looked) == {None}
+
+
+def was_sent_in_vain(task: AsyncTask) -> None:
+    """As if its worker had died, and the queue did not bring what was sent since."""
+    die(task)
+    AsyncTask.objects.update(started_at=clock_plus(-500), resend_at=clock_plus(-250))
+    lose_messages()
+
+
+def test_an_idle_process_runs_a_dead_workers_task_that_the_queue_does_not_bring(
+    task: AsyncTask, sweeper: Sweeper
+) -> None:
+    was_sent_in_vain(task)
+    sweeper.start()
+    task.result(timeout=LEASE_SECONDS / 4)
+    assert (task.recoveries, messages()) == (1, [])
+
+
+def test_a_busy_process_sends_it_again(task: AsyncTask, sweeper: Sweeper) -> None:
+    was_sent_in_vain(task)
+    with stopping.put_off():
+        sweeper.start()
+        until(lambda: messages() == [task.key], "it was sent")
+        sweeper.stop()
+    task.refresh_from_db()
+    assert task.status == AsyncTask.Status.IN_PROGRESS

@@ -66,6 +66,20 @@ def test_when_the_tries_are_used_up_the_task_fails(attempt: Attempt) -> None:
     assert attempt.tried == 0
 
 
+def test_a_cancel_during_a_try_leaves_no_further_one(attempt: Attempt) -> None:
+    calls: list[int] = []
+
+    def script(attempt: Attempt) -> None:
+        calls.append(1)
+        AsyncTask.objects.get().cancel()
+        raise ValueError("broken")
+
+    Attempt.script = script
+    task = ended(attempt.insist.enqueue())
+    assert (len(calls), task.status) == (1, AsyncTask.Status.CANCELLED)
+    assert task.items.get().status == "skipped"
+
+
 def hang(attempt: Attempt) -> None:
     deadline = time.monotonic() + LONG
     while time.monotonic() < deadline:

@@ -29,7 +29,7 @@ _sweeping: ContextVar[bool] = ContextVar("powercrud_sweeping", default=False)
 def sweep(
     *,
     thorough: bool = True,
-    take_up: Callable[[str], bool] | None = None,
+    take_up: Callable[[AsyncTask], bool] | None = None,
     late: bool = True,
 ) -> dict[str, int]:
     """Take care of overdue tasks, and return how many of each kind there were.
@@ -38,8 +38,8 @@ def sweep(
     pending one that nobody has claimed in time is sent again, each time later, and not before
     MAX_TASK_DURATION while the queue has messages: its own may be one of them. ``thorough``
     also releases locks without a task and deletes the record of tasks that ended more than
-    CLEANUP_GRACE_PERIOD seconds ago. ``take_up`` runs a dead worker's task here and now, instead
-    of sending it to the end of a queue that may be long; it says whether it did. ``late=False``:
+    CLEANUP_GRACE_PERIOD seconds ago. ``take_up`` runs a dead worker's task in this process, instead
+    of sending it to the end of a queue that may be long; it says whether it does. ``late=False``:
     pending tasks are looked after by others.
 
     Any number of processes may sweep at the same time.
@@ -62,7 +62,7 @@ def sweep(
 
 
 def _sweep(
-    counts: dict[str, int], alias: str, take_up: Callable[[str], bool] | None, *, late: bool
+    counts: dict[str, int], alias: str, take_up: Callable[[AsyncTask], bool] | None, *, late: bool
 ) -> None:
     orphans = _due(alias).filter(status=Status.IN_PROGRESS)[:MOST_AT_ONCE]
     with suppress(Busy, QueueAway):
@@ -70,7 +70,7 @@ def _sweep(
             error = _reason_to_give_up(task, alias)
             if error:
                 counts["failed"] += _give_up(task, error, alias)
-            elif take_up is None or not take_up(task.key):
+            elif take_up is None or not take_up(task):
                 counts["sent"] += _send_again(task, alias)
         for task in _late(alias)[:MOST_AT_ONCE] if late else ():
             counts["sent"] += _send_again(task, alias)

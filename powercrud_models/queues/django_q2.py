@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.util import find_spec
-from multiprocessing import parent_process
+from multiprocessing import current_process
 from types import FrameType
 from typing import Any
 
@@ -88,9 +87,9 @@ def when_a_worker_begins(call: Callable[[WorkerProcess], None]) -> None:
     begun: set[int] = set()
 
     def tell(**_: Any) -> None:
-        # with its option `sync` django-q2 sends the signal in any process, for each call
-        is_main_thread = threading.current_thread() is threading.main_thread()
-        if parent_process() is None or not is_main_thread or os.getpid() in begun:
+        # with its option `sync` django-q2 sends the signal in any process, for each call; but only
+        # to its workers it gives a timer
+        if not hasattr(current_process(), "timer") or os.getpid() in begun:
             return
         begun.add(os.getpid())
         call(WorkerProcess(_cluster_stops(), _is_out_of_time))

@@ -5,11 +5,10 @@ Where processes meet as it happens, tests with threads that stop at exact points
 
 1. A worker is killed at work (redis).
    test_killed.py::test_a_worker_that_is_killed_at_work_is_replaced_and_its_task_finished_once
-   tests/test_cluster.py::test_work_that_was_committed_when_the_cluster_is_killed_is_not_repeated
+   test_killed.py::test_work_that_was_committed_when_the_cluster_is_killed_is_not_repeated
 2. The whole process group is killed, with tasks running and queued (redis).
    test_killed.py::test_what_a_killed_cluster_had_running_and_queued_the_next_one_finishes_once
-   tests/test_cluster.py::test_a_task_whose_cluster_is_killed_is_finished_once
-   tests/test_cluster.py::test_tasks_that_wait_when_the_cluster_is_killed_are_run_once
+   test_killed.py::test_a_task_whose_cluster_is_killed_is_finished_once
 3. A process is killed between its commit and its message (redis).
    test_killed.py::test_what_a_process_has_saved_that_is_killed_before_it_can_send_is_done
 4. A worker is stopped for longer than its lease, and goes on.
@@ -44,8 +43,7 @@ Where processes meet as it happens, tests with threads that stop at exact points
 13. A payload is of an unknown version.
    test_deliveries.py::test_a_payload_of_another_version_is_refused
 14. A transaction, or a savepoint, is rolled back after the save (redis).
-   test_transactions.py::test_what_is_rolled_back_is_not_sent_to_redis
-   tests/test_cluster.py::test_a_transaction_that_rolls_back_leaves_nothing_for_the_cluster
+   test_transactions.py::test_a_transaction_that_rolls_back_leaves_nothing_for_the_cluster
 15. The object is deleted by raw SQL while its task is queued.
    test_deliveries.py::test_an_object_that_was_deleted_by_raw_sql_while_queued_fails_alone
 16. Four processes write to the database beside two workers.
@@ -59,4 +57,7 @@ Where processes meet as it happens, tests with threads that stop at exact points
    test_shutdown.py::test_a_cluster_that_is_told_to_end_leaves_the_rest_to_the_next_one
 19. Work hangs.
    test_stopped.py::test_work_that_hangs_is_taken_over_though_its_worker_gives_signs_of_life
+20. A worker that waits is killed: the queue between django-q2's processes stays locked (redis).
+   test_locked_queue.py::test_workers_run_what_a_locked_queue_does_not_bring
+   test_locked_queue.py::test_a_worker_that_does_so_ends_its_item_when_it_is_told_to_end
 """

@@ -13,7 +13,7 @@ from powercrud_models.exceptions import TaskFailed
 from powercrud_models.lifecycle import send
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem
 from tests import scripts
-from tests.brokers import MessageBroker, RedisBroker
+from tests.brokers import MessageBroker, RedisBroker, both_brokers
 from tests.cluster import WORKERS, Cluster
 from tests.gates import PATIENCE, until
 from tests.kinds.models import Gear
@@ -21,7 +21,6 @@ from tests.machines import effects, keys, locks, new_gear, new_machine, saved
 
 pytestmark = pytest.mark.cluster
 
-both_brokers = pytest.mark.parametrize("broker", ["orm", "redis"], indirect=True)
 Status = AsyncTask.Status
 
 QUEUED = 50

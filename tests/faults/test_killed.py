@@ -6,20 +6,33 @@ import signal
 
 import pytest
 
+from powercrud_models.lifecycle import sweep
 from powercrud_models.models import AsyncTask, ObjectLock
 from tests import scripts
-from tests.brokers import MessageBroker, OrmBroker
+from tests.brokers import MessageBroker, OrmBroker, both_brokers
 from tests.cluster import Cluster
 from tests.faults import child
 from tests.faults.conftest import StartChild
 from tests.gates import PATIENCE, until
+from tests.kinds.models import Tooth
 from tests.machines import effects, items, keys, locks, new_gear, new_machine, saved
 from tests.processes import processes_of_group
 
 pytestmark = pytest.mark.cluster
 
-both_brokers = pytest.mark.parametrize("broker", ["orm", "redis"], indirect=True)
 Status = AsyncTask.Status
+
+
+def sweep_until_finished(*tasks: AsyncTask) -> None:
+    """The workers sweep, too; whoever comes first."""
+
+    def all_have_finished() -> bool:
+        sweep()
+        for task in tasks:
+            task.refresh_from_db()
+        return all(task.is_finished for task in tasks)
+
+    until(all_have_finished, "every task was finished after sweeps")
 
 
 @both_brokers
@@ -29,8 +42,7 @@ def test_a_worker_that_is_killed_at_work_is_replaced_and_its_task_finished_once(
     done, halfway, todo = new_gear(), new_gear(scripts.wait), new_gear()
     task = saved(done, halfway, todo)
     gate = mortal_cluster.gate(halfway)
-    gate.wait_for_arrival()
-    [victim] = gate.visitors
+    victim = gate.wait_for_visitor()
     others = {*processes_of_group(mortal_cluster.main)} - {victim}
     mortal_cluster.signal(victim, signal.SIGKILL)
     until(lambda: victim not in mortal_cluster.workers, "it was dead")
@@ -67,9 +79,52 @@ def test_what_a_killed_cluster_had_running_and_queued_the_next_one_finishes_once
     for task in (*running, *waiting):
         task.result(timeout=PATIENCE)
 
+    assert {(task.status, task.error) for task in (*running, *waiting)} == {(Status.SUCCESS, "")}
     assert effects(*gears) == [1] * len(gears)
     assert [task.attempts > 1 for task in running] == [True, True]
     assert AsyncTask.objects.count() == len(running) + len(waiting)
+    assert not ObjectLock.objects.exists()
+
+
+def test_a_task_whose_cluster_is_killed_is_finished_once(mortal_cluster: Cluster) -> None:
+    done, halfway, todo = new_gear(), new_gear(scripts.wait, teeth=1), new_gear()
+    task = saved(done, halfway, todo)
+    mortal_cluster.gate(halfway).wait_for_arrival()
+    mortal_cluster.kill()
+
+    assert [status for *_, status in items(task)] == ["done", "todo", "todo"]
+    assert effects(done, halfway, todo) == [1, 0, 0]
+    assert locks() == dict.fromkeys(keys(done, halfway, todo, *Tooth.objects.all()), task.key)
+    mortal_cluster.gate(halfway).open()
+    mortal_cluster.start(lease_seconds=2)
+    sweep_until_finished(task)
+
+    assert task.result() == [None, 1, None]
+    assert mortal_cluster.gate(halfway).arrivals > 1
+    assert task.attempts > 1
+    assert effects(done, halfway, todo) == [1, 1, 1]
+    assert AsyncTask.objects.count() == 1
+    assert not ObjectLock.objects.exists()
+    for gear in (done, halfway, todo):
+        gear.refresh_from_db()
+        gear.save()
+
+
+def test_work_that_was_committed_when_the_cluster_is_killed_is_not_repeated(
+    mortal_cluster: Cluster,
+) -> None:
+    committed, todo = new_gear(scripts.wait_after_commit), new_gear()
+    task = saved(committed, todo)
+    mortal_cluster.gate(committed).wait_for_arrival()
+    mortal_cluster.kill()
+
+    assert effects(committed, todo) == [1, 0]
+    mortal_cluster.gate(committed).open()
+    mortal_cluster.start(lease_seconds=2)
+    sweep_until_finished(task)
+
+    assert task.status == Status.SUCCESS
+    assert effects(committed, todo) == [1, 1]
     assert not ObjectLock.objects.exists()
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from powercrud_models.models import AsyncTask, ObjectLock
 from tests import scripts
+from tests.brokers import both_brokers
 from tests.cluster import WORKERS, Cluster
 from tests.gates import PATIENCE, until
 from tests.machines import effects, items, keys, locks, new_gear, new_machine, saved
 
 pytestmark = pytest.mark.cluster
 
-both_brokers = pytest.mark.parametrize("broker", ["orm", "redis"], indirect=True)
 Status = AsyncTask.Status
 
 
@@ -27,8 +27,7 @@ def test_a_worker_that_is_told_to_end_ends_its_item_and_leaves_the_rest_to_other
     first, second, third = (new_gear(s) for s in (scripts.wait_and_tell, *[scripts.tell] * 2))
     task = saved(first, second, third)
     gate = cluster.gate(first)
-    gate.wait_for_arrival()
-    [told] = gate.visitors
+    told = gate.wait_for_visitor()
     cluster.signal(told, signal.SIGTERM)
     gate.open()
 
@@ -56,9 +55,7 @@ def test_a_worker_that_waits_for_tasks_ends_when_it_is_told_to(cluster: Cluster)
 def test_a_worker_that_is_told_twice_dies_at_once(mortal_cluster: Cluster) -> None:
     gear = new_gear(scripts.write_late)
     task = saved(gear)
-    gate = mortal_cluster.gate(gear)
-    gate.wait_for_arrival()
-    [told] = gate.visitors
+    told = mortal_cluster.gate(gear).wait_for_visitor()
 
     def is_dead() -> bool:
         if told in mortal_cluster.workers:

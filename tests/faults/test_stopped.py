@@ -33,6 +33,13 @@ def stop(cluster: Cluster, pid: int) -> None:
         cluster.signal(pid, signal.SIGCONT)
 
 
+def stop_visitor(cluster: Cluster, gate: Gate) -> int:
+    """Stop the worker whose work waits at this gate, and return its id."""
+    visitor = gate.wait_for_visitor()
+    stop(cluster, visitor)
+    return visitor
+
+
 def outcome() -> dict[str, list[object]]:
     """All that is said of tasks; messages come and go for as long as the cluster runs."""
     return {table: stored for table, stored in rows().items() if table != "OrmQ"}
@@ -51,9 +58,7 @@ def test_a_stopped_worker_is_refused_what_it_writes_in_autocommit(mortal_cluster
     machine = new_machine(scripts.write_late)
     task = saved(machine)
     gate = mortal_cluster.gate(machine)
-    gate.wait_for_arrival()
-    [late] = gate.visitors
-    stop(mortal_cluster, late)
+    late = stop_visitor(mortal_cluster, gate)
 
     assert task.result(timeout=PATIENCE) == scripts.SECOND
     ended = outcome()
@@ -70,9 +75,7 @@ def test_a_worker_that_was_stopped_between_two_items_does_not_begin_the_second(
     first, second = new_gear(scripts.wait_after_commit), new_gear(scripts.tell)
     task = saved(first, second)
     gate = mortal_cluster.gate(first)
-    gate.wait_for_arrival()
-    [late] = gate.visitors
-    stop(mortal_cluster, late)
+    late = stop_visitor(mortal_cluster, gate)
 
     [_, by] = task.result(timeout=PATIENCE)
     assert by != late
@@ -92,9 +95,7 @@ def test_the_transaction_of_a_stopped_worker_is_undone_and_its_task_finished_onc
     gear = new_gear(scripts.write_late)
     task = saved(gear)
     gate = mortal_cluster.gate(gear)
-    gate.wait_for_arrival()
-    [late] = gate.visitors
-    stop(mortal_cluster, late)
+    stop_visitor(mortal_cluster, gate)
 
     assert task.result(timeout=PATIENCE) == scripts.SECOND
     ended = outcome()

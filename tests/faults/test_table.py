@@ -10,7 +10,7 @@ from tests import faults
 from tests.cluster import ROOT
 
 FOLDER = Path(__file__).parent
-FAULTS = 19
+FAULTS = 20
 
 
 def table() -> str:

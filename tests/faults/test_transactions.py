@@ -9,6 +9,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from powercrud_models.models import AsyncTask, ObjectLock, TaskItem
+from tests.brokers import both_brokers
 from tests.cluster import Cluster
 from tests.faults import child
 from tests.faults.conftest import StartChild
@@ -25,8 +26,8 @@ WRITERS = 4
 SAVES = 8
 
 
-@pytest.mark.parametrize("broker", ["redis"], indirect=True)
-def test_what_is_rolled_back_is_not_sent_to_redis(cluster: Cluster) -> None:
+@both_brokers
+def test_a_transaction_that_rolls_back_leaves_nothing_for_the_cluster(cluster: Cluster) -> None:
     undone, undone_in_savepoint, kept = new_gear(), new_gear(), new_gear()
     with suppress(KeyError), transaction.atomic():
         undone.save()

@@ -230,3 +230,7 @@ class Attempt(AsyncModelMixin):
     @async_method(atomic=False)
     def linger_once(self) -> object:
         return self.try_it()
+
+    @async_method(atomic=False, retries=2)
+    def insist(self) -> object:
+        return self.try_it()

@@ -19,6 +19,7 @@ from tests.deliveries import (
     lose_messages,
     make_overdue,
     messages,
+    task_of,
 )
 from tests.kinds.models import Project
 from tests.promises.made import effects, make_project, name_of
@@ -105,6 +106,26 @@ def test_a_broker_that_is_still_down_leaves_the_task_to_the_next_sweep(
     sweep()
     deliver()
     assert effects(project) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["by the save", "and by a sweep"])
+def test_what_could_not_be_sent_is_sent_at_its_time_though_others_wait_in_the_queue(
+    broker: UseBroker, times: int
+) -> None:
+    """A task that was sent may be one of those in the queue, and is given its time; this is not."""
+    unsent, waiting = make_project(), make_project()
+    broker(ClosedPort)
+    unsent.save()
+    for _ in range(times - 1):
+        make_overdue(task_of(unsent).key)
+        assert sweep()["sent"] == 0
+    broker(None)
+    waiting.save()
+    for project in (waiting, unsent):
+        make_overdue(task_of(project).key)
+
+    assert sweep()["sent"] == 1
+    assert messages() == [task_of(waiting).key, task_of(unsent).key]
 
 
 def test_other_callbacks_of_the_transaction_are_called_all_the_same(
