@@ -87,7 +87,6 @@ class Chaos:
                 if struck == ("cluster", "SIGTERM"):
                     self.supervisor.stopping()
                 next_strike = now + self._kill_every * self._random.uniform(0.5, 1.5)
-                last = time.monotonic()  # what it did to find out does not count
         self._monkey.let_go(all_of_them=True)
 
     def _is_worth_it(self, overdue: float) -> bool:

@@ -45,16 +45,6 @@ def run_task(task_key: str) -> None:
     Sweeper.after_a_task(take_up)
 
 
-def run_in_thread(task_key: str) -> None:
-    """Claim the task and do what is left of it, in a thread that ends with this call."""
-    try:
-        _run(task_key)
-    except Exception:  # the outermost frame of the thread: the lease recovers
-        logger.exception("Task %s is left until its lease runs out", task_key)
-    finally:
-        connections.close_all()
-
-
 def _run(task_key: str) -> bool:
     """Whether the task could be claimed; then it has been run, or left to others."""
     claim = lifecycle.claim(task_key)

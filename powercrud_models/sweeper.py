@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 
 from django.db import Error, connections
 
@@ -26,6 +27,8 @@ SHORTEST_PAUSE = 0.5
 PAUSE_IN_VAIN = 2.0
 """Seconds to the next look when nothing could be done about what is due: it is in another's hand,
 or waits in the queue, or SQLite's one writer was busy."""
+A_MOMENT = timedelta(seconds=1)
+"""A claim sets the time of the next sending to that of the claim itself, or nearly."""
 
 
 class Sweeper(threading.Thread):
@@ -34,11 +37,10 @@ class Sweeper(threading.Thread):
     here: Sweeper | None = None
     """That of this process, while it runs."""
 
-    def __init__(self, run: Callable[[str], None]) -> None:
-        """``run``: does what is left of the task with this key, in the thread that calls it."""
+    def __init__(self, run_if_waiting: Callable[[str], None]) -> None:
+        """``run_if_waiting``: has the main thread run this task, if it waits for its queue."""
         super().__init__(name="powercrud sweeper", daemon=True)
-        self._run_task = run
-        self._taken_up: threading.Thread | None = None
+        self._run_if_waiting = run_if_waiting
         self._stop_asked = threading.Event()
         self._next_look = 0.0
 
@@ -97,18 +99,11 @@ class Sweeper(threading.Thread):
         return min(max(due, PAUSE_IN_VAIN if in_vain else SHORTEST_PAUSE), longest)
 
     def _take_up(self, orphan: AsyncTask) -> bool:
-        """Have the task run in a thread, if it was sent in vain while this process is idle."""
-        # a claim makes them equal, each sending puts the next one off
-        was_sent = orphan.started_at is not None and orphan.resend_at > orphan.started_at
-        is_busy = stopping.is_busy or (self._taken_up is not None and self._taken_up.is_alive())
-        if not was_sent or is_busy or stopping.is_due:
-            return False
-        logger.warning("The queue does not bring task %s; it is run in a thread.", orphan.key)
-        self._taken_up = threading.Thread(
-            target=self._run_task,
-            args=(orphan.key,),
-            name=f"powercrud task {orphan.key}",
-            daemon=False,  # the process waits for it
-        )
-        self._taken_up.start()
-        return True
+        """Have the task run here if it was sent in vain, and this process has nothing to do.
+
+        It is sent again all the same.
+        """
+        was_sent = orphan.started_at and orphan.resend_at - orphan.started_at > A_MOMENT
+        if was_sent and not stopping.is_busy and not stopping.is_due:
+            self._run_if_waiting(orphan.key)
+        return False

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from types import FrameType
 
 from powercrud_models.queues import async_enabled, get_queue
 from powercrud_models.queues.base import WorkerProcess
 from powercrud_models.queues.django_q2 import DjangoQ2Queue
-from powercrud_models.runner import run_in_thread
 from powercrud_models.stopping import stopping
 from powercrud_models.sweeper import Sweeper
+from powercrud_models.tasks import run_task
 
 
 def begin(process: WorkerProcess) -> None:
@@ -37,4 +38,4 @@ def begin(process: WorkerProcess) -> None:
             raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
-    Sweeper(run_in_thread).start()
+    Sweeper(lambda task_key: process.while_waiting(partial(run_task, task_key))).start()

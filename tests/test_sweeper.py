@@ -12,7 +12,6 @@ from powercrud_models import hold
 from powercrud_models.clock import clock_plus
 from powercrud_models.lifecycle import claim, seconds_until_due
 from powercrud_models.models import AsyncTask, TaskPulse
-from powercrud_models.runner import run_in_thread
 from powercrud_models.stopping import stopping
 from powercrud_models.sweeper import Sweeper
 from tests.deliveries import die, lose_messages, make_overdue, messages
@@ -25,8 +24,14 @@ LEASE_SECONDS = 60
 
 
 @pytest.fixture
-def sweeper() -> Iterator[Sweeper]:
-    sweeper = Sweeper(run_in_thread)
+def asked() -> list[str]:
+    """The tasks that the main thread was asked to run."""
+    return []
+
+
+@pytest.fixture
+def sweeper(asked: list[str]) -> Iterator[Sweeper]:
+    sweeper = Sweeper(asked.append)
     yield sweeper
     if sweeper.is_alive():
         sweeper.stop()
@@ -108,7 +113,7 @@ def test_it_looks_again_after_an_error_of_the_database(
     until(lambda: messages() == [task.key], "it was sent")
 
 
-def test_it_keeps_no_connection(task: AsyncTask, sweeper: Sweeper) -> None:
+def test_it_keeps_no_connection(task: AsyncTask, asked: list[str]) -> None:
     looked: list[object] = []
 
     class Watched(Sweeper):
@@ -117,7 +122,7 @@ def test_it_keeps_no_connection(task: AsyncTask, sweeper: Sweeper) -> None:
             looked.append(connections["default"].connection)
             return pause
 
-    watched = Watched(run_in_thread)
+    watched = Watched(asked.append)
     watched.start()
     until(lambda: looked, "it has looked")
     watched.stop()
@@ -131,20 +136,28 @@ def was_sent_in_vain(task: AsyncTask) -> None:
     lose_messages()
 
 
-def test_an_idle_process_runs_a_dead_workers_task_that_the_queue_does_not_bring(
-    task: AsyncTask, sweeper: Sweeper
-) -> None:
-    was_sent_in_vain(task)
-    sweeper.start()
-    task.result(timeout=LEASE_SECONDS / 4)
-    assert (task.recoveries, messages()) == (1, [])
-
-
-def test_a_busy_process_sends_it_again(task: AsyncTask, sweeper: Sweeper) -> None:
-    was_sent_in_vain(task)
-    with stopping.put_off():
+class TestADeadWorkersTaskThatTheQueueDoesNotBring:
+    def test_this_process_is_to_run_it_and_it_is_sent_again(
+        self, task: AsyncTask, sweeper: Sweeper, asked: list[str]
+    ) -> None:
+        was_sent_in_vain(task)
         sweeper.start()
         until(lambda: messages() == [task.key], "it was sent")
-        sweeper.stop()
-    task.refresh_from_db()
-    assert task.status == AsyncTask.Status.IN_PROGRESS
+        assert asked == [task.key]
+
+    def test_one_that_is_sent_for_the_first_time_is_left_to_the_queue(
+        self, task: AsyncTask, sweeper: Sweeper, asked: list[str]
+    ) -> None:
+        die(task)
+        sweeper.start()
+        until(lambda: messages() == [task.key], "it was sent")
+        assert asked == []
+
+    def test_a_busy_process_leaves_it_to_others(
+        self, task: AsyncTask, sweeper: Sweeper, asked: list[str]
+    ) -> None:
+        was_sent_in_vain(task)
+        with stopping.put_off():
+            sweeper.start()
+            until(lambda: messages() == [task.key], "it was sent")
+        assert asked == []

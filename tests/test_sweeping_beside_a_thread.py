@@ -11,7 +11,6 @@ from django.db import connection
 
 from powercrud_models import sweeper
 from powercrud_models.models import AsyncTask
-from powercrud_models.runner import run_in_thread
 from powercrud_models.sweeper import Sweeper
 from powercrud_models.tasks import run_task
 from tests.deliveries import die, lose_messages, make_overdue, messages, task_of
@@ -27,7 +26,7 @@ class BusySweeper(Sweeper):
     """It has begun to look, and its first question waits until the test lets it go."""
 
     def __init__(self) -> None:
-        super().__init__(run_in_thread)
+        super().__init__(run_task)
         self.looks = threading.Event()
         self.may_go_on = threading.Event()
 

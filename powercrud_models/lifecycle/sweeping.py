@@ -22,6 +22,8 @@ from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
 Status = AsyncTask.Status
 MOST_AT_ONCE = 100
 MAX_DOUBLINGS = 10
+PAUSE_OF_ORPHANS = 2
+"""Seconds until a dead worker's task is sent for the second time, or taken up without the queue."""
 
 _sweeping: ContextVar[bool] = ContextVar("powercrud_sweeping", default=False)
 
@@ -141,9 +143,11 @@ def _send_again(task: AsyncTask, alias: str) -> bool:
     A pending one may wait in a long queue. A dead worker's task has waited for its lease already,
     and its message may be lost as well.
     """
-    pause = get_conf().HEARTBEAT_SECONDS
+    longer = 2 ** min(task.sends, MAX_DOUBLINGS)
     if task.status == Status.PENDING:
-        pause = get_conf().LEASE_SECONDS * 2 ** min(task.sends, MAX_DOUBLINGS)
+        pause = get_conf().LEASE_SECONDS * longer
+    else:
+        pause = min(PAUSE_OF_ORPHANS * longer, get_conf().HEARTBEAT_SECONDS)
     with _own_transaction(alias):
         mine = _due(alias).filter(pk=task.key, sends=task.sends)
         if at_work(mine, alias):

@@ -37,3 +37,8 @@ class WorkerProcess:
     """Whether the cluster that it belongs to has been told to stop."""
     is_out_of_time: Callable[[], bool]
     """Whether the queue's time limit for the call in hand has passed."""
+    while_waiting: Callable[[Callable[[], None]], None]
+    """Have something called in the main thread, as the queue calls a task.
+
+    Nothing is called unless that thread waits for its turn to get a message.
+    """

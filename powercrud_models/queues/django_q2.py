@@ -5,9 +5,12 @@ It does so inside functions: importing ``django_q`` without its settings raises 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable
 from functools import cache, partial
 from importlib.util import find_spec
@@ -21,6 +24,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from powercrud_models.conf import get_conf
 from powercrud_models.queues.base import RUN_TASK, Queue, WorkerProcess
+
+logger = logging.getLogger("powercrud_models")
 
 
 @cache
@@ -92,7 +97,7 @@ def when_a_worker_begins(call: Callable[[WorkerProcess], None]) -> None:
         if not hasattr(current_process(), "timer") or os.getpid() in begun:
             return
         begun.add(os.getpid())
-        call(WorkerProcess(_cluster_stops(), _is_out_of_time))
+        call(WorkerProcess(_cluster_stops(), _is_out_of_time, _caller_while_waiting()))
 
     post_spawn.connect(tell, weak=False, dispatch_uid="powercrud_models")
 
@@ -132,3 +137,63 @@ def _is_out_of_time() -> bool:
     from django_q.conf import Conf
 
     return bool(Conf.TIMEOUT) and not signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+def _caller_while_waiting() -> Callable[[Callable[[], None]], None]:
+    """For `WorkerProcess.while_waiting`; call this in the main thread."""
+    waiting: deque[Callable[[], None]] = deque(maxlen=1)
+    main_thread = threading.get_ident()
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        call = waiting.pop() if waiting else None
+        if call is not None and _waits_for_its_turn(frame):
+            _call_as_a_task(call)
+
+    def ask(call: Callable[[], None]) -> None:
+        waiting.append(call)
+        signal.pthread_kill(main_thread, signal.SIGURG)
+
+    # of all signals the one that does no harm where it is not expected
+    signal.signal(signal.SIGURG, answer)
+    return ask
+
+
+def _waits_for_its_turn(frame: FrameType | None) -> bool:
+    """Whether a worker was interrupted that waits for the lock of its queue, and has not got it.
+
+    Another one has it, or has died with it. Whoever has it himself must not keep it for long.
+    """
+    from multiprocessing import queues
+    from multiprocessing.synchronize import SemLock
+
+    from django_q.queues import Queue as CountingQueue
+    from django_q.worker import worker
+
+    lock: Any = frame.f_locals.get("self") if frame else None
+    for function in (SemLock.__enter__, queues.Queue.get, CountingQueue.get, worker):
+        if frame is None or frame.f_code is not function.__code__:
+            return False
+        frame = frame.f_back
+    return not lock._semlock._is_mine()
+
+
+def _call_as_a_task(call: Callable[[], None]) -> None:
+    """Call it within the limits of time that a task has, the alarm's and the sentinel's."""
+    from django_q.conf import Conf
+    from django_q.exceptions import TimeoutException
+    from django_q.timeout import TimeoutHandler
+    from django_q.utils import close_old_django_connections
+
+    timer = current_process().timer  # type: ignore[attr-defined]  # by django-q2: see `tell`
+    close_old_django_connections()
+    if Conf.TIMEOUT:
+        timer.value = Conf.TIMEOUT + 3  # as it does: the alarm comes first
+    try:
+        with TimeoutHandler(Conf.TIMEOUT or -1):
+            call()
+    except TimeoutException:
+        raise SystemExit(0) from None  # such a process is done with
+    except Exception:  # as for a task: whatever it raises, the worker goes on
+        logger.exception("What this worker did beside its queue has failed")
+    finally:
+        timer.value = -1

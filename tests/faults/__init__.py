@@ -60,4 +60,6 @@ Where processes meet as it happens, tests with threads that stop at exact points
 20. A worker that waits is killed: the queue between django-q2's processes stays locked (redis).
    test_locked_queue.py::test_workers_run_what_a_locked_queue_does_not_bring
    test_locked_queue.py::test_a_worker_that_does_so_ends_its_item_when_it_is_told_to_end
+   test_locked_queue.py::test_the_time_out_of_the_queue_holds_for_what_a_worker_does_so
+   test_locked_queue.py::test_workers_that_are_busy_with_other_messages_do_nothing_beside_them
 """

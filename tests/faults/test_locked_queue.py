@@ -1,16 +1,19 @@
-"""An idle worker is killed: the queue between django-q2's processes stays locked, by nobody."""
+"""A worker that waits is killed: the queue between the processes stays locked, by nobody."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
+from django_q.tasks import async_task
 
-from powercrud_models.models import ObjectLock
+from powercrud_models.models import AsyncTask, ObjectLock
 from tests import scripts
 from tests.brokers import MessageBroker, both_brokers
-from tests.cluster import Cluster
-from tests.gates import PATIENCE, until
+from tests.cluster import WORKERS, Cluster
+from tests.deliveries import die
+from tests.gates import PATIENCE, have_met, meet, until
 from tests.kinds.models import Scripted
 from tests.machines import effects, items, new_gear, saved
 
@@ -66,3 +69,39 @@ def test_a_worker_that_does_so_ends_its_item_when_it_is_told_to_end(
     mortal_cluster.start(lease_seconds=2)
     assert task.result(timeout=PATIENCE) == [None, 1]
     assert effects(first, second) == [1, 1]
+
+
+def test_the_time_out_of_the_queue_holds_for_what_a_worker_does_so(
+    idle_cluster: Cluster, short_leases: None
+) -> None:
+    idle_cluster.start(lease_seconds=2, q_cluster={"timeout": 4, "retry": 600})
+    slow = new_gear(scripts.wait)
+    idle_cluster.wait_until_workers_meet()
+    task = saved(slow)
+    lock_the_queue(idle_cluster, slow)
+    gate = idle_cluster.gate(slow)
+    until(lambda: gate.arrivals > 1, "another worker had taken it up")
+    helper = gate.visitors[-1]
+
+    until(lambda: helper not in idle_cluster.workers, "it had ended")
+    task.refresh_from_db()
+    assert (task.status, task.recoveries) == (AsyncTask.Status.PENDING, 2)
+    idle_cluster.kill()
+
+
+def test_workers_that_are_busy_with_other_messages_do_nothing_beside_them(
+    mortal_cluster: Cluster, tmp_path: Path
+) -> None:
+    place = tmp_path / "meeting"
+    for _ in range(WORKERS):
+        async_task("tests.gates.meet", str(place), WORKERS + 1, q_options={"save": False})
+    until(lambda: have_met(place, WORKERS), "all workers were busy")
+    gear = new_gear()
+    task = saved(gear)
+    die(task)
+
+    until(lambda: AsyncTask.objects.get().sends > 2, "it was sent in vain, again and again")
+    assert effects(gear) == [0]
+    meet(str(place), WORKERS + 1)
+    task.result(timeout=PATIENCE)
+    assert effects(gear) == [1]
