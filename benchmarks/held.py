@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from benchmarks.files import tell
 from benchmarks.journal import Claimed, Journal
 from benchmarks.processes import Process
 from powercrud_models.models import AsyncTask
 
 GRACE_SECONDS = 1.0
 """A claim of which no worker has told by then was made by one that died at once."""
-
+WORTH_TELLING = 8.0
+"""A task that a dead worker keeps for so long is worth a look at what happened meanwhile."""
 
 Seconds = dict[Claimed, float]
 
@@ -48,5 +50,17 @@ class Held:
                 continue
             if pid not in states:
                 self.by_dead[claimed] += seconds
+                if self.by_dead[claimed] - seconds < WORTH_TELLING <= self.by_dead[claimed]:
+                    tell(
+                        f"held by {pid}, dead, for {WORTH_TELLING} s: {claimed}; {_said(processes)}"
+                    )
             elif states[pid].is_stopped:
                 self.by_stopped[claimed] += seconds
+
+
+def _said(processes: dict[str, list[Process]]) -> str:
+    return ", ".join(
+        f"{role} {each.pid}{' (stopped)' if each.is_stopped else ''}"
+        for role, members in processes.items()
+        for each in members
+    )

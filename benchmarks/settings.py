@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ QUEUE_OF_REDIS: dict[str, Any] = {
     "db": REDIS_DATABASE,
 }
 
+NAME_OF_CACHE = "locks"
+
 chosen: dict[str, Any] = {}
 """With what ``configure`` was called in this process."""
 
@@ -33,17 +36,30 @@ def configure(
     q_cluster: Mapping[str, Any] | None = None,
     powercrud: Mapping[str, Any] | None = None,
     synchronous: str = "FULL",
+    caches: Mapping[str, Any] | None = None,
 ) -> None:
-    """Set Django up for "sqlite", as a file in this folder, or for "postgresql".
+    """Set Django up for "sqlite", as a file in this folder, for "postgresql" or for "mariadb".
 
     ``name``: of a database that is there. ``broker``: "orm" or "redis". ``q_cluster`` and
     ``powercrud``: what is to be added to the settings of the queue, and of the package.
     ``synchronous``: whether a commit on SQLite waits for the disk (FULL) or not (NORMAL).
+    ``caches``: those of the project.
     """
-    engine = _sqlite(folder, synchronous) if database == "sqlite" else _postgresql()
+    engines: dict[str, Callable[[], dict[str, Any]]] = {
+        "sqlite": partial(_sqlite, folder, synchronous),
+        "postgresql": _postgresql,
+        "mariadb": _mariadb,
+    }
     settings.configure(
+        **({"CACHES": dict(caches)} if caches else {}),
         # As for a worker: a connection that stays open.
-        DATABASES={"default": {"CONN_MAX_AGE": None, **engine, **({"NAME": name} if name else {})}},
+        DATABASES={
+            "default": {
+                "CONN_MAX_AGE": None,
+                **engines[database](),
+                **({"NAME": name} if name else {}),
+            }
+        },
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         INSTALLED_APPS=[
             "django.contrib.auth",
@@ -73,7 +89,27 @@ def configure(
         q_cluster=dict(q_cluster or {}),
         powercrud=dict(powercrud or {}),
         synchronous=synchronous,
+        caches=dict(caches or {}),
     )
+
+
+def cache_of(server: str) -> dict[str, Any]:
+    """Options of ``configure``: locks of both packages are kept by this server.
+
+    django-powercrud keeps them in a cache, which is large enough for all of them.
+    """
+    path = "django.core.cache.backends"
+    cache: dict[str, Any] = {
+        "BACKEND": f"{path}.db.DatabaseCache",
+        "LOCATION": "benchmark_cache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000_000},
+    }
+    if server == "redis":
+        url = "redis://{host}:{port}/{db}".format(**QUEUE_OF_REDIS)
+        prefix = f"powercrud_benchmark_{os.getpid()}"
+        cache = {"BACKEND": f"{path}.redis.RedisCache", "LOCATION": url, "KEY_PREFIX": prefix}
+    powercrud = {"CACHE_NAME": NAME_OF_CACHE, "STORE": "redis" if server == "redis" else "database"}
+    return {"caches": {"default": cache, NAME_OF_CACHE: cache}, "powercrud": powercrud}
 
 
 def environment_of_child(q_cluster: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -105,6 +141,19 @@ def _sqlite(folder: Path, synchronous: str) -> dict[str, Any]:
             "init_command": f"PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous};",
         },
         "TEST": {"NAME": folder / "benchmark.sqlite3"},
+    }
+
+
+def _mariadb() -> dict[str, Any]:
+    return {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": "",
+        "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
+        "PORT": os.environ.get("MYSQL_TCP_PORT", ""),
+        "USER": os.environ.get("MYSQL_USER", "root"),
+        "PASSWORD": os.environ.get("MYSQL_PWD", ""),
+        "OPTIONS": {"connect_timeout": 3, "isolation_level": "read committed"},
+        "TEST": {"NAME": f"powercrud_models_benchmark_{os.getpid()}"},
     }
 
 

@@ -23,7 +23,10 @@ class DatabaseClock(Func):
         return self.as_sql(compiler, connection, template="CLOCK_TIMESTAMP()", **extra)
 
     def as_mysql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        return self.as_sql(compiler, connection, template="SYSDATE(6)", **extra)
+        # NOW() is the start of the statement; SYSDATE() is not, but has the session's time zone
+        passed = "TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6))"
+        template = f"TIMESTAMPADD(MICROSECOND, {passed}, UTC_TIMESTAMP(6))"
+        return self.as_sql(compiler, connection, template=template, **extra)
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
         template = "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW')"

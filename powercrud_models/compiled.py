@@ -108,7 +108,8 @@ def together(alias: str, *bound: Bound) -> list[Any]:
                 cursor.execute(*statement)
             elif number:
                 cursor.nextset()
-            results.append(cursor.fetchall() if cursor.description else cursor.rowcount)
+            rows = list(cursor.fetchall()) if cursor.description else None
+            results.append(cursor.rowcount if rows is None else rows)
     return results
 
 

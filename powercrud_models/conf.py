@@ -10,6 +10,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from powercrud_models.shared_cache import refuse_private_cache
+
+StoreName = Literal["database", "redis"]
 QueueName = Literal["auto", "inline", "immediate", "django-q2", "testing"]
 
 
@@ -21,6 +24,10 @@ class Conf:
     """Whether anything runs in the background. False: everything runs inline."""
     QUEUE: QueueName = "auto"
     """Who runs tasks; "auto" is django-q2 when it is installed and configured, else inline."""
+    STORE: StoreName = "database"
+    """Where locks are kept; "redis" is the server of the cache that CACHE_NAME names."""
+    CACHE_NAME: str = "default"
+    """A cache that all processes share, for "redis" and for live progress."""
     GUARD_WRITES: bool = True
     """Whether ``save()`` and ``delete()`` refuse objects that another task holds."""
     LEASE_SECONDS: int = 60
@@ -45,6 +52,10 @@ class Conf:
                 f"POWERCRUD_SETTINGS['QUEUE'] is {self.QUEUE!r}; "
                 "it must be 'auto', 'inline', 'immediate', 'django-q2' or, in tests, 'testing'."
             )
+        if self.STORE not in get_args(StoreName):
+            raise ImproperlyConfigured(
+                f"POWERCRUD_SETTINGS['STORE'] is {self.STORE!r}; it must be 'database' or 'redis'."
+            )
         if self.MAX_TASK_DURATION <= 0:
             raise ImproperlyConfigured(
                 f"POWERCRUD_SETTINGS['MAX_TASK_DURATION'] is {self.MAX_TASK_DURATION}; it must be "
@@ -61,7 +72,8 @@ class Conf:
 def get_conf() -> Conf:
     """The settings in force.
 
-    Raises ImproperlyConfigured when POWERCRUD_SETTINGS is no dict, or a value has a wrong type.
+    Raises ImproperlyConfigured when POWERCRUD_SETTINGS is no dict, a value has a wrong type, or the
+    cache that it names is none that processes can share.
     """
     given: Any = getattr(settings, "POWERCRUD_SETTINGS", {})
     if not isinstance(given, dict):
@@ -69,11 +81,14 @@ def get_conf() -> Conf:
             f"POWERCRUD_SETTINGS must be a dict, not {type(given).__name__}: {given!r}."
         )
     known = {field.name for field in fields(Conf)}
-    return Conf(**{name: value for name, value in given.items() if name in known})
+    conf = Conf(**{name: value for name, value in given.items() if name in known})
+    if "CACHE_NAME" in given:
+        refuse_private_cache(conf.CACHE_NAME)
+    return conf
 
 
 def _forget(*, setting: str, **_: Any) -> None:
-    if setting == "POWERCRUD_SETTINGS":
+    if setting in ("POWERCRUD_SETTINGS", "CACHES"):
         get_conf.cache_clear()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import connections
 
-from powercrud_models.exceptions import PowerCRUDError
+from powercrud_models.exceptions import LeaseLost, PowerCRUDError
 from powercrud_models.queues import async_enabled
 from powercrud_models.types import ObjectKey, Said, WorkDeclaration
 
@@ -43,6 +43,8 @@ class LiveProgress:
     """Called after each step of that loop."""
     is_cancelled: bool = False
     """Whether somebody has asked to cancel the task; set by the heartbeat."""
+    lost: LeaseLost | None = None
+    """Why the task has lost its objects to others; set by the heartbeat."""
 
     @property
     def current(self) -> int:

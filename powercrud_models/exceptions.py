@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.db import OperationalError
 from django.utils.translation import gettext, gettext_noop
 
 from powercrud_models.messages import Message, joined
@@ -78,6 +79,15 @@ class LeaseLost(PowerCRUDError):
 
     It happens to a process that was stopped for longer than LEASE_SECONDS. There is nothing to
     do: the other worker finishes the task. What ``hold`` reserved has been released: begin anew.
+    With locks in Redis it also happens when Redis has lost them, and others have got them since.
+    """
+
+
+class StoreUnavailable(PowerCRUDError, OperationalError):
+    """Redis, which keeps the locks, does not answer or refuses: nothing was written.
+
+    Nobody knows then who holds what. Try again when it is back; work that it has stopped in a
+    worker is taken up again by itself.
     """
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from types import TracebackType
 
 from django.db import Error, OperationalError, connections
 
 from powercrud_models.conf import get_conf
 from powercrud_models.context import LiveProgress
+from powercrud_models.exceptions import LeaseLost, StoreUnavailable
 from powercrud_models.lifecycle import Claim, has_one_writer, is_cancelled, renew
 from powercrud_models.sessions import keep_awake, kept_awake
 from powercrud_models.signals import announce, task_progressed
+from powercrud_models.stores import get_store
+from powercrud_models.types import ObjectKey, model_label
 
 logger = logging.getLogger("powercrud_models")
 
@@ -41,6 +44,7 @@ class Heartbeat:
         self._shown = self._moved_to = live.steps
         self._hung = False
         self._not_before = 0.0
+        self._confirmed = time.monotonic()
         self._telling = threading.Lock()  # or the thread, when its turn comes, tells old news
 
     def __enter__(self) -> None:
@@ -48,6 +52,7 @@ class Heartbeat:
             self._live.on_step = self._take_turns
         self._pacemaker: Pacemaker | None = None
         self._around = ExitStack()
+        self._around.enter_context(self._watched_locks())
         if not self._session.in_atomic_block:  # a test's: nobody sees the pulse
             self._pacemaker = Pacemaker.begin(self)
             if self._claim.items:  # a hold's transactions are its user's
@@ -62,6 +67,31 @@ class Heartbeat:
         self._around.close()
         if self._pacemaker is not None:
             self._pacemaker.end(self)
+
+    def _watched_locks(self) -> AbstractContextManager[None]:
+        targets = {
+            ObjectKey(model_label(item.model_class), item.object_id)
+            for item in self._claim.items
+            if item.model_class
+        }
+        return get_store().watching(self._claim.task.key, targets, self._claim.alias)
+
+    def _confirm_locks(self) -> None:
+        """See to it that the task still holds its objects, once in HEARTBEAT_SECONDS.
+
+        What keeps them may have lost them, and others may hold them since: then this is the end of
+        it, and there are no more signs of life.
+        """
+        if time.monotonic() - self._confirmed < get_conf().HEARTBEAT_SECONDS:
+            return
+        try:
+            get_store().confirm(self._claim.task.key, self._claim.alias)
+        except LeaseLost as lost:
+            logger.error("%s", lost)  # noqa: TRY400  the work's thread raises it
+            self._live.lost = lost
+        except StoreUnavailable as error:  # the worker is alive all the same
+            logger.warning("The task %s may have lost its locks. %s", self._claim.task.key, error)
+        self._confirmed = time.monotonic()
 
     def _take_turns(self) -> None:
         """Where one transaction at a time may write, let others write between two of ours.
@@ -92,7 +122,7 @@ class Heartbeat:
 
     def is_due(self) -> bool:
         """Whether it is time for a sign of life, or there is progress to show."""
-        if time.monotonic() < self._not_before:
+        if time.monotonic() < self._not_before or self._live.lost is not None:
             return False
         age = time.monotonic() - self._beaten
         moved = self._live.steps != self._shown and age >= PROGRESS_SECONDS
@@ -106,11 +136,14 @@ class Heartbeat:
                 keep_awake(self._session)
             # before the pulse, which may wait for SQLite's one writer
             self._live.is_cancelled = is_cancelled(self._claim)
+            self._confirm_locks()
+            if self._live.lost is not None:
+                return
             with self._telling:
                 self._shown = self._live.steps
                 renew(self._claim, self._shown)
             announce(task_progressed, task_key, alias)
-        except Error as error:  # SQLite's one writer is busy, or the connection was lost
+        except Error as error:  # SQLite's one writer is busy, or a connection was lost
             logger.info("No sign of life of %s: %s", task_key, error)
             connections[alias].close()  # the next beat opens another
             self._not_before = time.monotonic() + PAUSE_AFTER_ERROR

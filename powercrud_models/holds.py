@@ -26,6 +26,7 @@ from powercrud_models.launches import in_transaction
 from powercrud_models.messages import Message
 from powercrud_models.models import AsyncTask
 from powercrud_models.resolution import keys_in
+from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class hold:  # noqa: N801  reads like a function
     Raises ConflictError, and holds nothing, when another task holds one of the objects;
     PowerCRUDError inside a transaction, with which the locks would commit too late; ValueError
     for an object without a key; and at the end of the block, or at a save in it, LeaseLost when
-    the process was stopped for so long that others were let in.
+    the process was stopped for so long that others were let in, or Redis has lost the locks.
 
     >>> with hold(Book.objects.filter(shelf=3), label="nightly import") as task:
     ...     import_books()
@@ -123,6 +124,7 @@ def _hold(objects: Any, label: StrOrPromise, user: Any) -> Iterator[AsyncTask | 
     try:
         with Heartbeat(held, run.live), running(run):
             yield held.task
+            get_store().confirm(held.task.key, alias)
     except BaseException:  # whatever it is, it is raised again
         _fail(held, traceback.format_exc())
         raise

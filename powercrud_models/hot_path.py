@@ -12,7 +12,7 @@ from django.db.models.signals import post_save, pre_save
 from powercrud_models import guard
 from powercrud_models.exceptions import ConflictError
 from powercrud_models.launches import open_launch
-from powercrud_models.lifecycle import has_one_writer
+from powercrud_models.lifecycle import has_one_writer, waits_before_it_looks
 from powercrud_models.stores import get_store
 from powercrud_models.types import ObjectKey, Said
 
@@ -29,8 +29,8 @@ def update(
 
     Here the first look is part of the UPDATE, which finds no row that another task holds. A
     launch may commit while it waits for the row, so there is a second look behind it, and a
-    transaction around both. SQLite's one writer needs neither; but there an UPDATE waits for the
-    holder's transaction before it can see the lock, so a look in front of it refuses at once.
+    transaction around both. SQLite's one writer needs neither. But where an UPDATE waits for the
+    holder's transaction before it can see the lock, a look in front of it refuses at once.
 
     Raises ConflictError when another task holds the object.
     """
@@ -38,9 +38,12 @@ def update(
     one_writer = has_one_writer(alias)
     obj._guarded_key = key
     try:
-        if one_writer:
+        if waits_before_it_looks(alias):
             guard.look({key}, alias)
-        if one_writer and not (connections[alias].in_atomic_block or _has_receivers(type(obj))):
+        is_one_statement = one_writer and get_store().keeps_rows
+        if is_one_statement and not (
+            connections[alias].in_atomic_block or _has_receivers(type(obj))
+        ):
             save_row()
         else:
             with transaction.atomic(using=alias):
@@ -65,11 +68,12 @@ def update_row(
     if key is None:
         return do_update(rows)
     launch = open_launch(alias)
-    free = get_store().free_rows(rows, key, launch.task_key if launch else "")
+    store = get_store()
+    free = store.free_rows(rows, key, launch.task_key if launch else "")
     updated = do_update(free)
     if not updated:
         guard.look({key}, alias)
-        updated = do_update(free)
+        updated = do_update(free if store.keeps_rows else rows)
     if not updated:
         guard.look({key}, alias)
     return updated

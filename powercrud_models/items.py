@@ -9,28 +9,33 @@ from functools import partial
 from typing import Any
 
 from django.db import Error, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from django.utils.translation import gettext_noop
 
 from powercrud_models import lifecycle
 from powercrud_models.context import Run, fenced, running
-from powercrud_models.deadlocks import attempts
+from powercrud_models.deadlocks import attempts, noticed
 from powercrud_models.declarations import works_of
-from powercrud_models.exceptions import LeaseLost, TaskCancelled
+from powercrud_models.exceptions import LeaseLost, StoreUnavailable, TaskCancelled
 from powercrud_models.loading import load
 from powercrud_models.messages import Message
 from powercrud_models.models import TaskItem
 from powercrud_models.queues import get_queue
-from powercrud_models.sessions import end_if_lost, session_of
+from powercrud_models.sessions import end_if_lost, end_interrupted, session_of
 from powercrud_models.stopping import stopping
-from powercrud_models.timeouts import call_limited
+from powercrud_models.stores import get_store
+from powercrud_models.timeouts import WorkTimeout, call_limited
 from powercrud_models.types import ObjectKey, WorkDeclaration, python_pk
 
 logger = logging.getLogger("powercrud_models")
 
 
 class SessionLost(Exception):
-    """The connection to the database was lost in mid work: nobody knows yet how the item stands."""
+    """A connection was lost in mid work, to the database or to the store of the locks.
+
+    Nobody knows yet how the item stands.
+    """
 
 
 class CannotRun(Exception):
@@ -64,11 +69,13 @@ def run_item(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: boo
 def _try(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -> bool:
     """Whether the item has ended: it is done, or it failed for the last time."""
     connection, options = connections[claim.alias], lifecycle.options_of(item)
-    session = session_of(connection) if options.atomic else None
+    session = session_of(connection)
     try:
         _do(claim, item, run, ends_task=ends_task)
     except (LeaseLost, SessionLost):
         raise
+    except StoreUnavailable as error:  # no fault of the work
+        raise SessionLost from error
     except TaskCancelled:
         if lifecycle.has_ended(claim, item):  # an on_commit callback raised it
             return True
@@ -76,9 +83,7 @@ def _try(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -
     except CannotRun as error:
         _fail(claim, item, error.message, ends_task=ends_task)
     except Exception as error:  # the outermost frame of work, which may raise anything
-        # work in autocommit may have closed the connection itself
-        may_be_lost = session is not None or _is_of_database(error)
-        if may_be_lost and end_if_lost(connection, session):
+        if _has_lost(connection, session, error, atomic=options.atomic):
             raise SessionLost from error
         if lifecycle.has_ended(claim, item):  # it raised after the commit
             logger.exception("%s is done, but an on_commit callback of its work failed", item)
@@ -91,6 +96,17 @@ def _try(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) -
         logger.exception("%s failed", item)
         _fail(claim, item, said, ends_task=ends_task)
     return True
+
+
+def _has_lost(
+    connection: BaseDatabaseWrapper, session: Any, error: Exception, *, atomic: bool
+) -> bool:
+    """Whether nobody knows how the item stands, because its session was lost."""
+    if isinstance(error, WorkTimeout) and end_interrupted(connection, session):
+        return False  # it was stopped here, before it could commit
+    # work in autocommit may have closed the connection itself
+    may_be_lost = atomic or _is_of_database(error)
+    return may_be_lost and end_if_lost(connection, session if atomic else None)
 
 
 def _is_of_database(error: Exception) -> bool:
@@ -110,10 +126,12 @@ def _do(claim: lifecycle.Claim, item: TaskItem, run: Run, *, ends_task: bool) ->
     if work.options.atomic:
         for attempt in attempts(claim.alias):
             # the callbacks that follow the commit are no part of the run
-            with attempt, transaction.atomic(using=claim.alias):
+            with attempt, transaction.atomic(using=claim.alias), noticed(claim.alias):
                 lifecycle.hold_fence(claim)
                 with running(run), fenced(claim):
                     returned = _call_in_time(run, obj, work, item)
+                if not ends_task:  # whose release confirms it
+                    get_store().confirm(claim.task.key, claim.alias)
                 end(returned=returned)
             if attempt.is_to_be_repeated:  # what it did to the object is undone
                 obj, work = _load(item, claim.alias)

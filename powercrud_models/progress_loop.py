@@ -19,7 +19,7 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
     ``total`` is the number of steps; it is found by itself for a queryset, and for anything with
     a length. A total that turns out too small becomes unknown: progress never shows more than
     there is. Outside of a task it does nothing. Of nested loops the outermost is shown. When the
-    task is cancelled, the next step raises TaskCancelled.
+    task is cancelled, the next step raises TaskCancelled; LeaseLost when Redis has lost its locks.
 
     Raises TypeError for something that cannot be iterated or a total that is no whole number,
     ValueError for a negative one.
@@ -51,7 +51,7 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
             return
         if run.live.depth:
             for step in self._iterable:
-                _stop_if_cancelled(run)
+                _stop_if_told(run)
                 run.live.steps = run.live.steps._replace()  # it shows nothing new, but it gets on
                 yield step
             return
@@ -61,7 +61,7 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
         current = 0
         try:
             for current, step in enumerate(self._iterable, start=1):
-                _stop_if_cancelled(run)
+                _stop_if_told(run)
                 yield step
                 if total is not None and current > total:
                     total = None
@@ -80,6 +80,8 @@ class progress(Generic[T]):  # noqa: N801  reads like tqdm
         return len(self._iterable) if isinstance(self._iterable, Sized) else None
 
 
-def _stop_if_cancelled(run: Run) -> None:
+def _stop_if_told(run: Run) -> None:
+    if run.live.lost is not None:
+        raise run.live.lost
     if run.live.is_cancelled and run.task is not None:
         raise TaskCancelled(run.task)

@@ -13,6 +13,7 @@ from django.db.models import Model, QuerySet
 from django.db.models.expressions import RawSQL
 
 from powercrud_models.contradictions import target_of
+from powercrud_models.deadlocks import is_deadlock
 from powercrud_models.types import (
     ObjectKey,
     RelationPath,
@@ -51,6 +52,8 @@ def locked_keys(targets: Sequence[Target], alias: str, *, wait: bool) -> set[Obj
         with transaction.atomic(using=alias):  # the refusal of a row spoils a transaction
             return _resolve(targets, alias, row_locks="nowait")
     except OperationalError as error:
+        if is_deadlock(error):
+            raise
         raise RowsBusy from error
 
 

@@ -1,45 +1,60 @@
-"""Sessions of PostgreSQL that hold rows: ended when their process is stopped, kept when it lives.
+"""Sessions that hold rows: ended when their process is stopped, kept when it lives.
 
 Nobody can take a task over while a transaction holds its fence, and a stopped process would hold it
 for ever. So the transaction of an item lets the server end its session once it has been idle for
 the length of a lease; and the heartbeat of a process that is alive, but asks the database nothing
-for long, keeps its session from being idle.
+for long, keeps its session from being idle. SQLite has no sessions that could be ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, Func, TextField, Value
+
+from powercrud_models.mariadb_sessions import SharedSession
 
 QUERIES = {2: b"SELECT 1", 3: b""}
 """What to ask in a transaction that is idle, or has failed: libpq's PQTRANS_INTRANS, _INERROR."""
 
 
-_kept_awake: WeakSet[BaseDatabaseWrapper] = WeakSet()
+_kept_awake: WeakKeyDictionary[BaseDatabaseWrapper, SharedSession | None] = WeakKeyDictionary()
+"""Connections that a heartbeat looks after; the values are for MariaDB."""
 
 
 @contextmanager
 def kept_awake(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Say that a heartbeat calls ``keep_awake`` for this connection while the block lasts."""
-    _kept_awake.add(connection)
-    try:
+    if connection in _kept_awake:  # a task that runs here has another one run
         yield
+        return
+    is_mariadb = connection.vendor == "mysql"
+    session = _kept_awake[connection] = SharedSession(connection) if is_mariadb else None
+    try:
+        with session.shared() if session else nullcontext():
+            yield
     finally:
-        _kept_awake.discard(connection)
+        _kept_awake.pop(connection, None)
 
 
-def may_limit_idleness(alias: str) -> bool:
-    """Whether a living process's session on this thread's connection is kept awake.
+def limit_of_idleness(alias: str, seconds: int) -> int | None:
+    """What to give to ``limit_idleness``: None where the session is limited by now, or cannot be.
 
-    That of a thread which the work has started is not.
+    A living process's session on this thread's connection is kept awake; that of a thread which
+    the work has started is not.
     """
-    return uses_psycopg3(connections[alias]) and connections[alias] in _kept_awake
+    connection = connections[alias]
+    if connection not in _kept_awake:
+        return None
+    session = _kept_awake[connection]
+    if session is not None:
+        session.limit_idleness(seconds)
+    return seconds if uses_psycopg3(connection) else None
 
 
 def limit_idleness(values: Any, seconds: int) -> Any:
@@ -77,16 +92,19 @@ def keep_awake(connection: BaseDatabaseWrapper) -> None:
 
     Where another thread is just using the session, it is not idle.
     """
+    shared = _kept_awake.get(connection)
+    if shared is not None:
+        shared.keep_awake()
     session: Any = connection.connection
     if session is None or not uses_psycopg3(connection):
         return
-    from psycopg import Error
+    from psycopg import Error as PsycopgError
 
     if session.lock.acquire(blocking=False):
         try:
             query = QUERIES.get(session.pgconn.transaction_status)
             if query is not None and not session.pgconn.pipeline_status:
-                with suppress(Error):  # whoever uses the session next will hear of it
+                with suppress(PsycopgError):  # whoever uses the session next will hear of it
                     session.pgconn.exec_(query)
         finally:
             session.lock.release()
@@ -110,6 +128,19 @@ def end_if_lost(connection: BaseDatabaseWrapper, session: Any = None) -> bool:
     if is_open and not connection.in_atomic_block and not connection.is_usable():
         connection.close()
     return connection.connection is None
+
+
+def end_interrupted(connection: BaseDatabaseWrapper, session: Any) -> bool:
+    """Let the server end this session, if its driver has closed it in the middle of a query.
+
+    psycopg cancels the query. PyMySQL closes the session, and MariaDB goes on with the query, and
+    keeps its rows locked. Returns whether it was so.
+    """
+    if connection.vendor != "mysql" or connection.connection is session:
+        return False
+    with suppress(Error), connection.cursor() as cursor:  # it may have ended by now
+        cursor.execute("KILL %s", [session.thread_id()])
+    return True
 
 
 def uses_psycopg3(connection: BaseDatabaseWrapper) -> bool:

@@ -93,14 +93,14 @@ def refuse_without_redis() -> None:
     try:
         import redis
     except ImportError as error:
-        _refuse(f"the client of Redis is not installed: {error}")
+        refuse(f"the client of Redis is not installed: {error}")
     try:
         redis.from_url(REDIS_URL).ping()
     except redis.RedisError as error:
-        _refuse(f"Redis does not answer: {error}")
+        refuse(f"Redis does not answer: {error}")
 
 
-def _refuse(reason: str) -> NoReturn:
+def refuse(reason: str) -> NoReturn:
     if os.environ.get("REQUIRE_SERVICES") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

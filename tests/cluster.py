@@ -75,7 +75,11 @@ class Cluster:
         The server is the one that this process is connected to, whatever its settings say.
         """
         server = connection.settings_dict
-        address = {"PGHOST": server["HOST"], "PGPORT": server["PORT"], "PGUSER": server["USER"]}
+        engine, address = {
+            "sqlite": ("sqlite", ()),
+            "postgresql": ("postgresql", ("PGHOST", "PGPORT", "PGUSER")),
+            "mysql": ("mariadb", ("MYSQL_HOST", "MYSQL_TCP_PORT", "MYSQL_USER")),
+        }[connection.vendor]
         return {
             "CLUSTER_DATABASE": str(server["NAME"]),
             "CLUSTER_LEASE_SECONDS": str(lease_seconds),
@@ -84,9 +88,12 @@ class Cluster:
             "DJANGO_SETTINGS_MODULE": "tests.cluster_settings",
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sample_project")]),
             "PYTHONUNBUFFERED": "1",
-            "SAMPLE_ENGINE": connection.vendor,
+            "SAMPLE_ENGINE": engine,
             FOLDER: str(self._gates),
-            **(address if connection.vendor == "postgresql" else {}),
+            **{
+                name: str(server[part])
+                for name, part in zip(address, ("HOST", "PORT", "USER"), strict=False)
+            },
         }
 
     def start(

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+import pymysql
 import pytest
 from django.conf import settings as django_settings
 
 from powercrud_models.models import AsyncTask
 from tests.brokers import MessageBroker, OrmBroker, RedisBroker, refuse_without_redis
 from tests.cluster import Cluster
-from tests.databases import delete_instead_of_truncate
+from tests.databases import delete_instead_of_truncate, reach_server
 from tests.deliveries import lose_messages, task_of
 from tests.kinds.declared import Attempt
 from tests.kinds.models import Clock, Crew, Part, Project
@@ -26,21 +27,14 @@ delete_instead_of_truncate()
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without the server that TEST_DATABASE asks for, skip; with REQUIRE_SERVICES=1, fail."""
-    if os.environ.get("TEST_DATABASE") != "postgresql" or os.environ.get("REQUIRE_SERVICES") == "1":
+    database = os.environ.get("TEST_DATABASE", "sqlite")
+    if database == "sqlite" or os.environ.get("REQUIRE_SERVICES") == "1":
         return
-    server = django_settings.DATABASES["default"]
     try:
-        psycopg.connect(
-            host=server["HOST"],
-            port=server["PORT"] or None,
-            user=server["USER"],
-            password=server["PASSWORD"] or None,
-            dbname="postgres",
-            connect_timeout=10,
-        ).close()
-    except psycopg.OperationalError as error:
+        reach_server(django_settings.DATABASES["default"])
+    except (psycopg.OperationalError, pymysql.OperationalError) as error:
         for item in items:
-            item.add_marker(pytest.mark.skip(reason=f"PostgreSQL does not answer: {error}"))
+            item.add_marker(pytest.mark.skip(reason=f"{database} does not answer: {error}"))
 
 
 @pytest.fixture

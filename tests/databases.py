@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import psycopg
+import pymysql
 from django.db.backends.postgresql.operations import DatabaseOperations
 
 
@@ -13,6 +15,27 @@ class OtherHasKindsOnly:
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
         return app_label == "kinds" if db == "other" else None
+
+
+def reach_server(server: dict[str, Any]) -> None:
+    """Connect to this PostgreSQL or MariaDB, or raise its driver's OperationalError."""
+    if server["ENGINE"].endswith("mysql"):
+        pymysql.connect(
+            host=server["HOST"],
+            port=int(server["PORT"] or 3306),
+            user=server["USER"],
+            password=server["PASSWORD"],
+            connect_timeout=10,
+        ).close()
+        return
+    psycopg.connect(
+        host=server["HOST"],
+        port=server["PORT"] or None,
+        user=server["USER"],
+        password=server["PASSWORD"] or None,
+        dbname="postgres",
+        connect_timeout=10,
+    ).close()
 
 
 def delete_instead_of_truncate() -> None:

@@ -21,6 +21,8 @@ if os.environ["SAMPLE_ENGINE"] == "sqlite":
     DATABASES["default"]["TEST"] = {"NAME": Path(_folder.name) / "default.sqlite3"}
 else:
     DATABASES["default"]["TEST"] = {"NAME": f"test_powercrud_models_{os.getpid()}"}
+    if os.environ["SAMPLE_ENGINE"] == "mariadb":
+        DATABASES["default"]["TEST"]["CHARSET"] = "utf8mb4"
 
 # A second database, for the tests that ask for it: it has the tables of `tests.kinds` only.
 _other = Path(_folder.name) / "other.sqlite3"

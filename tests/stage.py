@@ -6,6 +6,7 @@ on when it has seen that, and each wait has a deadline.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,11 @@ T = TypeVar("T")
 
 DEADLINE = 30
 """Seconds after which something that should have happened long ago is a failure."""
+
+
+def in_standard_quotes(sql: str) -> str:
+    """The statement, with names quoted as all databases but MariaDB have it."""
+    return sql.replace("`", '"')
 
 
 class Stop:
@@ -55,7 +61,8 @@ class Stop:
         """Wait here at the first statement of this thread's connection with these parts in it."""
 
         def stop(execute: Any, sql: str, *rest: Any) -> Any:
-            here = not self.was_reached and all(part in sql for part in parts)
+            said = in_standard_quotes(sql)
+            here = not self.was_reached and all(part in said for part in parts)
             if here and when == "before":
                 self.wait_here()
             result = execute(sql, *rest)
@@ -82,8 +89,7 @@ class Actor(Generic[T]):
     def _run(self) -> None:
         try:
             connection.ensure_connection()
-            if connection.vendor == "postgresql":
-                self._backend = connection.connection.info.backend_pid
+            self._backend = backend()
             with connection.execute_wrapper(self._watch):
                 self._result = self._call()
         except BaseException as error:  # noqa: BLE001  `result` raises it where it is asked for
@@ -120,8 +126,8 @@ class Actor(Generic[T]):
     def wait_until_blocked(self) -> None:
         """Wait until it waits in the database for somebody else's transaction.
 
-        PostgreSQL tells. On SQLite it stands at the BEGIN or the UPDATE that asks for the one
-        write lock that there is, and that belongs to somebody who has stopped.
+        PostgreSQL and MariaDB tell. On SQLite it stands at the BEGIN or the UPDATE that asks for
+        the one write lock that there is, and that belongs to somebody who has stopped.
         """
         deadline = time.monotonic() + DEADLINE
         while not self._is_blocked():
@@ -134,7 +140,32 @@ class Actor(Generic[T]):
             with connection.cursor() as cursor:
                 cursor.execute("SELECT cardinality(pg_blocking_pids(%s))", [self._backend])
                 return bool(cursor.fetchone()[0])
+        if connection.vendor == "mysql":
+            return self._backend in waiting_in_mariadb()
         return self._begins.is_set() and not write_lock_is_free()
+
+
+def backend() -> int | None:
+    """What the server calls the session of this thread's connection."""
+    session: Any = connection.connection
+    match connection.vendor:
+        case "postgresql":
+            return int(session.info.backend_pid)
+        case "mysql":
+            return int(session.thread_id())
+    return None
+
+
+def waiting_in_mariadb() -> set[int]:
+    """The sessions that wait for a row; the tables that tell of locks may be 0.1 s old."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW ENGINE INNODB STATUS")
+        said: str = cursor.fetchone()[2]
+    return {
+        int(told.group(1))
+        for each in said.split("---TRANSACTION ")[1:]
+        if "LOCK WAIT" in each and (told := re.search(r"thread id (\d+)", each))
+    }
 
 
 def write_lock_is_free() -> bool:

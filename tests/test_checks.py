@@ -71,6 +71,8 @@ def test_the_first_save_says_the_same_and_writes_nothing(transactional_db, setti
 
 @pytest.mark.parametrize("given", [{}, {"CACHE_NAME": "default", "CONFLICT_TTL": 3600}])
 def test_settings_of_the_reference_are_no_fault(settings, given) -> None:
+    cache = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}
+    settings.CACHES = {"default": cache}  # as it recommends
     settings.POWERCRUD_SETTINGS = given
     assert ids() == []
     assert get_conf() == Conf()

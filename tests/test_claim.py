@@ -147,7 +147,7 @@ class TestFinish:
 
         def die_when_the_locks_are_released(execute: Any, sql: str, *rest: Any) -> Any:
             result = execute(sql, *rest)
-            if 'DELETE FROM "powercrud_models_objectlock"' in sql:
+            if "DELETE FROM powercrud_models_objectlock" in sql:
                 raise KeyboardInterrupt
             return result
 

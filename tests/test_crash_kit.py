@@ -18,6 +18,7 @@ from powercrud_models.testing import assert_survives_crashes, queue_tasks
 from tests.deliveries import rows
 from tests.kinds.models import Clock, Crew, Machine, Member, Project, Tag
 from tests.promises.made import effects, make_crew, make_project, name_of
+from tests.stage import in_standard_quotes
 
 Lane = Callable[..., object]
 
@@ -136,7 +137,9 @@ class TestByException:
             act=lambda made: made[0].post.enqueue(),
             effects=lambda made: list(map(name_of, made)),
         )
-        assert any('UPDATE "kinds_member"' in each for each in report.statements)
+        assert any(
+            'UPDATE "kinds_member"' in in_standard_quotes(each) for each in report.statements
+        )
         assert report.steps == len(report.statements) > 10
 
     @pytest.mark.django_db
@@ -165,7 +168,7 @@ class TestByException:
                 act=lambda made: made[0].post.enqueue(),
                 effects=lambda made: Tag.objects.values_list("name", flat=True),
             )
-        assert 'in front of “UPDATE "kinds_tag"' in str(found.value)
+        assert 'in front of “UPDATE "kinds_tag"' in in_standard_quotes(str(found.value))
         assert "the effects are ['old', 'old'] (success) instead of ['old']" in str(found.value)
 
     @pytest.mark.django_db(transaction=True)

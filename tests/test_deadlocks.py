@@ -1,4 +1,4 @@
-"""A deadlock that PostgreSQL breaks: tried again where nothing else is lost with it."""
+"""A deadlock that the database breaks: tried again where nothing else is lost with it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from django.db.models import F, Model
 from powercrud_models.models import AsyncTask, ObjectLock
 from powercrud_models.tasks import run_task
 from tests.deliveries import deliver, task_of
-from tests.kinds.models import Clock, Part, Project
+from tests.kinds.models import Clock, Part, Project, Tag
 from tests.promises.made import effects, make_project, name_of
-from tests.stage import DEADLINE, Stage
+from tests.stage import DEADLINE, Stage, in_standard_quotes
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("queued"),
-    pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer"),
+    pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer"),
 ]
 
 Status = AsyncTask.Status
 
 
 def is_deadlock(error: BaseException | None) -> bool:
-    return isinstance(error, OperationalError) and "deadlock detected" in str(error)
+    return isinstance(error, OperationalError) and "deadlock" in str(error).lower()
 
 
 @dataclass
@@ -96,7 +96,7 @@ def meet_after(part_of_sql: str, barrier: threading.Barrier) -> Callable[..., An
     def wrapper(execute: Any, sql: str, *rest: Any) -> Any:
         nonlocal has_met
         result = execute(sql, *rest)
-        if part_of_sql in sql and not has_met:
+        if part_of_sql in in_standard_quotes(sql) and not has_met:
             has_met = True
             barrier.wait(DEADLINE)
         return result
@@ -113,7 +113,7 @@ def test_a_save_that_a_deadlock_has_undone_is_tried_again(stage: Stage) -> None:
     updates: list[str] = []
 
     def count(execute: Any, sql: str, *rest: Any) -> Any:
-        if sql.startswith('UPDATE "kinds_project"'):
+        if in_standard_quotes(sql).startswith('UPDATE "kinds_project"'):
             updates.append(sql)
         return execute(sql, *rest)
 
@@ -127,6 +127,8 @@ def test_a_save_that_a_deadlock_has_undone_is_tried_again(stage: Stage) -> None:
     def write() -> None:
         with transaction.atomic():
             Part.objects.filter(pk=part.pk).update(name="written")
+            # MariaDB undoes the one that has written less
+            Tag.objects.bulk_create([Tag(name="much") for _ in range(50)])
             met.wait(DEADLINE)
             saver.wait_until_blocked()  # who has waited longest is the one that finds the deadlock
             Project.objects.filter(pk=project.pk).update(name="written")
@@ -151,7 +153,7 @@ def test_inside_a_larger_transaction_a_deadlock_is_the_callers(stage: Stage) -> 
 
     def save_both(name: str, first: int, second: int) -> None:
         def count(execute: Any, sql: str, *rest: Any) -> Any:
-            if sql.startswith('UPDATE "kinds_part"'):
+            if in_standard_quotes(sql).startswith('UPDATE "kinds_part"'):
                 updates[name] += 1
             return execute(sql, *rest)
 

@@ -29,7 +29,10 @@ def test_e015_an_engine_that_keeps_no_locks(site: Site) -> None:
     assert done.returncode != 0
     assert "(powercrud_models.E015) Locks cannot be kept in the database 'elsewhere'" in done.stderr
     assert "it is of the kind 'unknown'." in done.stderr
-    assert "Route AsyncTask, and the models that use it, to SQLite or PostgreSQL." in done.stderr
+    assert (
+        "Route AsyncTask, and the models that use it, to SQLite, PostgreSQL or MariaDB."
+        in done.stderr
+    )
 
 
 def test_no_e015_for_a_database_without_tasks(tmp_path) -> None:

@@ -25,8 +25,8 @@ from tests.witness import Witness, assert_refused, locks, row
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queued")]
 
-LOCKS = '"powercrud_models_objectlock"'
-LOOK = f"FROM {LOCKS}"
+LOOK = "powercrud_models_objectlock"
+"""What stands in each statement that looks; the first one looks before the write."""
 
 
 @dataclass(frozen=True)

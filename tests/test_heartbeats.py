@@ -38,7 +38,7 @@ def sessions_of_heartbeats() -> list[int]:
         return [pid for (pid,) in cursor.fetchall()]
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no sessions to end")
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL tells which it is")
 def test_a_heartbeat_whose_session_is_ended_goes_on_with_another(stage: Stage) -> None:
     crew, _ = make_crew()
     over = threading.Event()

@@ -13,7 +13,7 @@ from django.db.models.signals import pre_save
 from powercrud_models import ConflictError
 from tests.deliveries import deliver
 from tests.kinds.models import Bolt, Part, Project, Tag
-from tests.stage import Stage
+from tests.stage import Stage, in_standard_quotes
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queued")]
 
@@ -42,10 +42,9 @@ def statements() -> Iterator[list[str]]:
 def test_the_first_look_on_postgresql_and_the_second_on_sqlite_is_the_update(bolt: Bolt) -> None:
     with statements() as executed:
         bolt.save()
-    if connection.vendor == "sqlite":
-        assert executed == ["SELECT and look", "UPDATE and look"]
-    else:
-        assert executed == ["UPDATE and look", "SELECT and look"]
+    before = [] if connection.vendor == "postgresql" else ["SELECT and look"]
+    behind = [] if connection.vendor == "sqlite" else ["SELECT and look"]
+    assert executed == [*before, "UPDATE and look", *behind]
 
 
 def test_it_leaves_nothing_on_the_instance(bolt: Bolt) -> None:
@@ -118,7 +117,7 @@ class TestTheHolderEndsMeanwhile:
         seen: list[str] = []
 
         def interfere(execute: Any, sql: str, *rest: Any) -> Any:
-            if 'UPDATE "kinds_bolt"' not in sql or seen:
+            if 'UPDATE "kinds_bolt"' not in in_standard_quotes(sql) or seen:
                 return execute(sql, *rest)
             seen.append(sql)
             return at_update(lambda: execute(sql, *rest))
@@ -129,8 +128,8 @@ class TestTheHolderEndsMeanwhile:
         assert seen
 
     def test_the_row_is_updated_and_not_inserted_again(self, bolt: Bolt, stage: Stage) -> None:
-        if connection.vendor == "sqlite":
-            pytest.skip("SQLite looks before the UPDATE")
+        if connection.vendor != "postgresql":
+            pytest.skip("others look before the UPDATE")
         bolt.part.save()
 
         def end_holder(update: Callable[[], object]) -> object:

@@ -92,7 +92,7 @@ class TestRecursive:
         grow("twig", left)
         with CaptureQueriesContext(connection) as sent:
             trunk.prune.enqueue()
-        levels = [query["sql"] for query in sent if '"parent_id"' in query["sql"]]
+        levels = [query["sql"] for query in sent if "parent_id" in query["sql"]]
         assert len([sql for sql in levels if "FOR UPDATE" in sql]) == 3
 
     def test_a_path_to_another_model_cannot_be_followed_again(self) -> None:

@@ -21,7 +21,7 @@ from powercrud_models.lifecycle.launching import (
 )
 from powercrud_models.lifecycle.limits import options_of
 from powercrud_models.lifecycle.returning import give_back, give_up, put_off
-from powercrud_models.lifecycle.statements import has_one_writer
+from powercrud_models.lifecycle.statements import has_one_writer, waits_before_it_looks
 from powercrud_models.lifecycle.sweeping import seconds_until_due, sweep
 
 __all__ = [
@@ -51,4 +51,5 @@ __all__ = [
     "start_hold",
     "sweep",
     "tasks_alias",
+    "waits_before_it_looks",
 ]

@@ -8,6 +8,7 @@ from django.utils.translation import gettext
 
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.conf import get_conf
+from powercrud_models.deadlocks import attempts
 from powercrud_models.exceptions import PowerCRUDError
 from powercrud_models.lifecycle.claiming import targets_of
 from powercrud_models.lifecycle.ending import Claim, end, hold_fence, skip_rest
@@ -26,17 +27,22 @@ def cancel(task: AsyncTask) -> None:
     Raises PowerCRUDError for a hold, which ends with its block.
     """
     alias = tasks_alias()
+    for attempt in attempts(alias):
+        with attempt, transaction.atomic(using=alias):
+            _cancel(task, alias)
+
+
+def _cancel(task: AsyncTask, alias: str) -> None:
+    if _cancel_untouched(task.key, alias):
+        return
     items = TaskItem.objects.using(alias).filter(task_id=task.key)
-    with transaction.atomic(using=alias):
-        if _cancel_untouched(task.key, alias):
-            return
-        if not items.exists():
-            raise PowerCRUDError(
-                gettext("“%(label)s” holds objects for a block of code, and ends with it.")
-                % {"label": task.label}
-            )
-        TaskPulse.objects.using(alias).filter(task_id=task.key).update(cancel_requested=True)
-        _cancel_untouched(task.key, alias)  # its worker may have put it off meanwhile
+    if not items.exists():
+        raise PowerCRUDError(
+            gettext("“%(label)s” holds objects for a block of code, and ends with it.")
+            % {"label": task.label}
+        )
+    TaskPulse.objects.using(alias).filter(task_id=task.key).update(cancel_requested=True)
+    _cancel_untouched(task.key, alias)  # its worker may have put it off meanwhile
 
 
 def _cancel_untouched(task_key: str, alias: str) -> bool:
@@ -77,30 +83,35 @@ def retry(task: AsyncTask) -> None:
     PowerCRUDError for a task that has not ended, that succeeded, or that is a hold.
     """
     alias = tasks_alias()
-    with transaction.atomic(using=alias):
-        ended = AsyncTask.objects.using(alias).filter(pk=task.key)
-        ended = ended.filter(status__in=(Status.FAILED, Status.CANCELLED))
-        again = TaskItem.objects.using(alias).filter(task_id=task.key, status__in=TRIED_AGAIN)
-        items = list(again.order_by("pk"))
-        if not items or not ended.update(
-            status=Status.PENDING,
-            fence=F("fence") + 1,
-            attempts=0,
-            conflicts=0,
-            recoveries=0,
-            sends=F("sends") + 1,
-            error="",
-            finished_at=None,
-            resend_at=clock_plus(get_conf().LEASE_SECONDS),
-        ):
-            raise PowerCRUDError(
-                gettext("There is nothing to try again in “%(label)s”: it is %(status)s.")
-                % {"label": task.label, "status": task.get_status_display()}
-            )
-        again.update(
-            status=TaskItem.Status.TODO, tries=0, error="", returned=None, returned_as_text=False
+    for attempt in attempts(alias):
+        with attempt, transaction.atomic(using=alias):
+            _retry(task, alias)
+
+
+def _retry(task: AsyncTask, alias: str) -> None:
+    ended = AsyncTask.objects.using(alias).filter(pk=task.key)
+    ended = ended.filter(status__in=(Status.FAILED, Status.CANCELLED))
+    again = TaskItem.objects.using(alias).filter(task_id=task.key, status__in=TRIED_AGAIN)
+    items = list(again.order_by("pk"))
+    if not items or not ended.update(
+        status=Status.PENDING,
+        fence=F("fence") + 1,
+        attempts=0,
+        conflicts=0,
+        recoveries=0,
+        sends=F("sends") + 1,
+        error="",
+        finished_at=None,
+        resend_at=clock_plus(get_conf().LEASE_SECONDS),
+    ):
+        raise PowerCRUDError(
+            gettext("There is nothing to try again in “%(label)s”: it is %(status)s.")
+            % {"label": task.label, "status": task.get_status_display()}
         )
-        TaskPulse.objects.using(alias).filter(task_id=task.key).update(cancel_requested=False)
-        targets = targets_of(items, alias)
-        get_store().acquire(task.key, lock_rows(targets, alias, task.key), alias)
-        transaction.on_commit(lambda: send(task.key), using=alias, robust=True)
+    again.update(
+        status=TaskItem.Status.TODO, tries=0, error="", returned=None, returned_as_text=False
+    )
+    TaskPulse.objects.using(alias).filter(task_id=task.key).update(cancel_requested=False)
+    targets = targets_of(items, alias)
+    get_store().acquire(task.key, lock_rows(targets, alias, task.key), alias)
+    transaction.on_commit(lambda: send(task.key), using=alias, robust=True)

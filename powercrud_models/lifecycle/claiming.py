@@ -15,6 +15,7 @@ from django.utils.translation import gettext_noop
 from powercrud_models.clock import DatabaseClock, clock_plus
 from powercrud_models.compiled import together
 from powercrud_models.conf import get_conf
+from powercrud_models.deadlocks import attempts
 from powercrud_models.declarations import works_of
 from powercrud_models.exceptions import ConflictError
 from powercrud_models.lifecycle import statements
@@ -41,7 +42,14 @@ def claim(task_key: str) -> Claim | None:
     Descendants are looked up again: what came since the launch joins the locks; what another
     task holds sends this one back to wait.
     """
-    alias = tasks_alias()
+    alias, taken = tasks_alias(), None
+    for attempt in attempts(alias):
+        with attempt:
+            taken = _claim(task_key, alias)
+    return taken
+
+
+def _claim(task_key: str, alias: str) -> Claim | None:
     connection = connections[alias]
     # by a crash of the server; not where others have written in the same transaction
     may_be_forgotten = not connection.in_atomic_block and connection.get_autocommit()
@@ -67,9 +75,13 @@ def claim(task_key: str) -> Claim | None:
 
 
 def _joins_what_came(taken: Claim) -> bool:
-    """Lock the descendants that came since the launch; False when the task cannot run for them."""
+    """Lock the descendants that came since the launch; False when the task cannot run for them.
+
+    Where locks may get lost, those of the launch are looked after as well.
+    """
     task, alias = taken.task, taken.alias
-    touching = [item for item in taken.items if _touches_others(item)]
+    may_be_lost = not get_store().keeps_rows
+    touching = [item for item in taken.items if may_be_lost or _touches_others(item)]
     if not touching:
         return True
     try:
@@ -107,7 +119,7 @@ def _take(
     The last value is whether it was that of a dead worker.
     """
     todo = statements.TODO.bind(alias, may_be_forgotten, key=task_key)
-    taken, rows = together(alias, statements.TAKE.bind(alias, key=task_key), todo)
+    taken, rows = statements.take(alias, task_key, todo)
     if taken:
         key, label, *rest = taken[0]
         label = AsyncTask._meta.get_field("label").from_db_value(label)

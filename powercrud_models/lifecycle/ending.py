@@ -27,7 +27,7 @@ from powercrud_models.lifecycle.statements import (
 )
 from powercrud_models.messages import storable
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
-from powercrud_models.sessions import may_limit_idleness
+from powercrud_models.sessions import limit_of_idleness
 from powercrud_models.signals import announce, task_finished
 from powercrud_models.stores import get_store
 
@@ -58,7 +58,7 @@ def hold_fence(taken: Claim, *, wait: bool = True) -> None:
     have to wait and must not.
     """
     alias, mine = taken.alias, {"key": taken.task.key, "fence": taken.fence}
-    lease = get_conf().LEASE_SECONDS if may_limit_idleness(alias) else None
+    lease = limit_of_idleness(alias, get_conf().LEASE_SECONDS)
     held: object
     if has_one_writer(alias):
         held = HOLD_FENCE.change(alias, lease, **mine)

@@ -8,7 +8,7 @@ from django.db import connections
 from django.db.models import F, QuerySet
 
 from powercrud_models.clock import DatabaseClock, clock_plus
-from powercrud_models.compiled import Change, Compiled
+from powercrud_models.compiled import Bound, Change, Compiled, together
 from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
 from powercrud_models.sessions import commit_without_waiting, limit_idleness
 
@@ -39,6 +39,28 @@ def has_one_writer(alias: str) -> bool:
     return not connections[alias].features.has_select_for_update
 
 
+def waits_before_it_looks(alias: str) -> bool:
+    """Whether an UPDATE that asks who holds its row waits for the row first.
+
+    PostgreSQL answers before it locks a row.
+    """
+    return connections[alias].vendor != "postgresql"
+
+
+def take(alias: str, key: str, todo: Bound) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Begin a pending task that nobody has locked: its row, if it was taken, and what ``todo`` has.
+
+    MariaDB has no UPDATE ... RETURNING.
+    """
+    if connections[alias].vendor != "mysql":
+        taken, rows = together(alias, TAKE.bind(alias, key=key), todo)
+        return taken, rows
+    if not FREE.select(alias, key=key):
+        return [], []
+    _, taken, rows = together(alias, BEGIN.bind(alias, key=key), TASK.bind(alias, key=key), todo)
+    return taken, rows
+
+
 def _fenced(alias: str, key: Any, fence: Any) -> QuerySet[AsyncTask]:
     in_progress = AsyncTask.objects.using(alias).filter(status=Status.IN_PROGRESS)
     return in_progress.filter(pk=key, fence=fence)
@@ -51,6 +73,19 @@ def _take(alias: str, key: Any) -> Change:
         free = pending.select_for_update(skip_locked=True).order_by().values("pk")
         pending = AsyncTask.objects.using(alias).filter(pk__in=free)
     return Change(pending, BEGUN, returning=OF_TASK)
+
+
+def _free(alias: str, key: Any) -> QuerySet[Any, Any]:
+    pending = AsyncTask.objects.using(alias).filter(pk=key, status=Status.PENDING)
+    return pending.select_for_update(skip_locked=True).order_by().values_list("pk")
+
+
+def _begin(alias: str, key: Any) -> Change:
+    return Change(AsyncTask.objects.using(alias).filter(pk=key), BEGUN)
+
+
+def _task(alias: str, key: Any) -> QuerySet[Any, Any]:
+    return AsyncTask.objects.using(alias).filter(pk=key).order_by().values_list(*OF_TASK)
 
 
 def _todo(alias: str, may_be_forgotten: bool, key: Any) -> Any:
@@ -84,6 +119,9 @@ def _task_is_done(alias: str, key: Any, fence: Any) -> Change:
 
 
 TAKE = Compiled(_take, key=str)
+FREE = Compiled(_free, key=str)
+BEGIN = Compiled(_begin, key=str)
+TASK = Compiled(_task, key=str)
 TODO = Compiled(_todo, key=str)
 FIRST_PULSE = Compiled(_first_pulse, key=str)
 HOLD_FENCE = Compiled(_hold_fence, key=str, fence=int)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from django.db import OperationalError, connections, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest
 
 from powercrud_models.clock import DatabaseClock, clock_plus
@@ -17,7 +17,8 @@ from powercrud_models.lifecycle.ending import end
 from powercrud_models.lifecycle.launching import queue_has_messages, send, tasks_alias
 from powercrud_models.lifecycle.limits import reason_to_give_up, todo_of
 from powercrud_models.lifecycle.statements import has_one_writer
-from powercrud_models.models import AsyncTask, ObjectLock, TaskItem, TaskPulse
+from powercrud_models.models import AsyncTask, TaskItem, TaskPulse
+from powercrud_models.stores import get_store
 
 Status = AsyncTask.Status
 MOST_AT_ONCE = 100
@@ -56,7 +57,7 @@ def sweep(
     try:
         _sweep(counts, tasks_alias(), take_up, late=late)
         if thorough:
-            counts["released"] = _release_stray_locks(tasks_alias())
+            counts["released"] = get_store().release_strays(tasks_alias())
             counts["deleted"] = _delete_old(tasks_alias())
     finally:
         _sweeping.reset(token)
@@ -171,13 +172,6 @@ def _give_up(task: AsyncTask, error: str, alias: str) -> bool:
         if at_work(stale, alias) or not stale.update(fence=F("fence") + 1):
             return False
         return end(task.key, task.fence + 1, Status.FAILED, error, alias)
-
-
-def _release_stray_locks(alias: str) -> int:
-    holders = AsyncTask.objects.using(alias).filter(
-        pk=OuterRef("task_id"), status__in=AsyncTask.UNFINISHED
-    )
-    return ObjectLock.objects.using(alias).filter(~Exists(holders)).delete()[0]
 
 
 def _delete_old(alias: str) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.translation import gettext_noop
 
 from powercrud_models.compiled import Bound
 from powercrud_models.exceptions import Conflict, ConflictError
 from powercrud_models.messages import Message
-from powercrud_models.models import AsyncTask
+from powercrud_models.models import AsyncTask, ObjectLock
+from powercrud_models.stores.dangers import Danger, left_behind
 from powercrud_models.types import ObjectKey
 
 MOST_DESCRIBED = 5
@@ -22,9 +24,15 @@ MOST_DESCRIBED = 5
 class Store(ABC):
     """Keeps locks. Each call is a constant number of round trips, whatever the number of keys.
 
-    The calls belong to the transaction that is open on ``alias``: a lock is seen by others when
-    it commits, and gone when it is rolled back.
+    The calls belong to the transaction that is open on ``alias``: a lock is gone when it is rolled
+    back, and what is released is free for others when it commits. Locks that are rows are seen by
+    others when it commits, and waited for until then; elsewhere they are seen at once.
     """
+
+    name = "database"
+    """Its name in the setting STORE."""
+    keeps_rows = True
+    """Whether locks are rows of the database, which a statement can look at while it writes."""
 
     @abstractmethod
     def acquire(self, task_key: str, keys: Collection[ObjectKey], alias: str) -> None:
@@ -53,12 +61,35 @@ class Store(ABC):
     def free_rows(self, rows: QuerySet[Any], key: ObjectKey, owner: str) -> QuerySet[Any]:
         """The rows, if nobody but the owner holds this object; else none.
 
-        The statement that they become part of is a look and a write in one.
+        The statement that they become part of is a look and a write in one, where locks are rows.
         """
 
     @abstractmethod
     def held(self, task_key: str, alias: str) -> set[ObjectKey]:
         """The objects that the task holds."""
+
+    def release_strays(self, alias: str) -> int:
+        """Release the locks of what is no unfinished task; returns how many there were."""
+        holders = AsyncTask.objects.using(alias).filter(
+            pk=OuterRef("task_id"), status__in=AsyncTask.UNFINISHED
+        )
+        return ObjectLock.objects.using(alias).filter(~Exists(holders)).delete()[0]
+
+    def dangers(self, alias: str) -> Iterator[Danger]:
+        """What its locks are in danger of, at this moment."""
+        return left_behind(self, alias)
+
+    def watching(
+        self, task_key: str, keys: Collection[ObjectKey], alias: str
+    ) -> AbstractContextManager[None]:
+        """A block in which this process runs the task, which holds at least these objects."""
+        return nullcontext()
+
+    def confirm(self, task_key: str, alias: str) -> None:  # noqa: B027  nothing to do for rows
+        """See to it that a task that runs here holds what it held, though its locks got lost.
+
+        Raises LeaseLost when others hold some of it by now.
+        """
 
 
 def refuse_others(

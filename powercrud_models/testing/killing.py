@@ -23,6 +23,10 @@ from powercrud_models.testing.running import run_queued
 T = TypeVar("T")
 
 POLL_SECONDS = 0.002
+SESSIONS = {
+    "postgresql": "SELECT 1 FROM pg_stat_activity WHERE pid = %s",
+    "mysql": "SELECT 1 FROM information_schema.processlist WHERE id = %s",
+}
 SAID_BY = 'assert_survives_crashes(by="sigkill")'
 
 
@@ -70,16 +74,17 @@ class BySigkill:
         return End(statement=said.get("statement", ""), has_acted=said.get("has_acted", False))
 
     def _wait_until_session_is_gone(self, session: int | None) -> None:
-        """PostgreSQL frees the rows of a dead client when it finds that the connection broke."""
+        """A server frees the rows of a dead client when it finds that the connection broke."""
+        asked = SESSIONS.get(connections[self._alias].vendor, "")
         deadline = time.monotonic() + self._seconds
         while session is not None:
             with connections[self._alias].cursor() as cursor:
-                cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [session])
+                cursor.execute(asked, [session])
                 if not cursor.fetchone():
                     return
             if time.monotonic() > deadline:
                 raise AssertionError(
-                    f"PostgreSQL keeps the session of a process that is dead: {session}."
+                    f"The server keeps the session of a process that is dead: {session}."
                 )
             time.sleep(POLL_SECONDS)
 
@@ -116,6 +121,8 @@ def _be_the_child(
         connection.ensure_connection()
         if connection.vendor == "postgresql":
             diary.write(session=connection.connection.info.backend_pid)
+        elif connection.vendor == "mysql":
+            diary.write(session=connection.connection.thread_id())
         countdown = Countdown(connection, number)
 
         def kill_in_time(execute: Any, sql: str, *rest: Any) -> Any:

@@ -86,7 +86,7 @@ def test_a_worker_that_was_stopped_between_two_items_does_not_begin_the_second(
 
 
 @pytest.mark.skipif(
-    connection.vendor != "postgresql",
+    connection.vendor == "sqlite",
     reason="on SQLite a process that is stopped in its transaction keeps all others from writing",
 )
 def test_the_transaction_of_a_stopped_worker_is_undone_and_its_task_finished_once(

@@ -73,7 +73,7 @@ def test_four_writers_beside_two_workers_lose_nothing(
     assert not ObjectLock.objects.exists()
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer")
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer")
 def test_of_two_transactions_in_a_deadlock_one_is_undone_and_the_other_runs(
     cluster: Cluster, stage: Stage
 ) -> None:
@@ -99,7 +99,7 @@ def test_of_two_transactions_in_a_deadlock_one_is_undone_and_the_other_runs(
     [winner] = [number for number, error in enumerate(errors) if error is None]
     loser = errors[1 - winner]
     assert isinstance(loser, OperationalError), loser
-    assert "deadlock detected" in str(loser)
+    assert "deadlock" in str(loser).lower()
     task = actors[winner].result()
     assert [each.key for each in AsyncTask.objects.all()] == [task.key]
     task.result(timeout=PATIENCE)

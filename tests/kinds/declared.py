@@ -11,17 +11,18 @@ from django.db import models
 from django.db.models import F
 
 from powercrud_models import AsyncModelMixin, async_method, async_save, descendants
+from powercrud_models.fields import KeyField
 
 
 class Branch(AsyncModelMixin):
-    """A tree, and a ring if a test makes one. Its key is text."""
+    """A tree, and a ring if a test makes one. Its key is text, compared exactly."""
 
-    name = models.CharField(max_length=255, primary_key=True)
+    name = KeyField(max_length=255, primary_key=True)
     parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE, related_name="children")
     twins = models.ManyToManyField("self")
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
     @async_method
     @descendants("children", recursive=True)
