@@ -14,7 +14,7 @@ from tests.deliveries import undone
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no sessions"),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="it asks as PostgreSQL is asked"),
 ]
 
 

@@ -89,14 +89,15 @@ def when_a_worker_begins(call: Callable[[WorkerProcess], None]) -> None:
     """Have this called in each worker process that a ``qcluster`` starts."""
     from django_q.signals import post_spawn
 
-    begun: set[int] = set()
+    has_begun = False
 
     def tell(**_: Any) -> None:
+        nonlocal has_begun
         # with its option `sync` django-q2 sends the signal in any process, for each call; but only
         # to its workers it gives a timer
-        if not hasattr(current_process(), "timer") or os.getpid() in begun:
+        if has_begun or not hasattr(current_process(), "timer"):
             return
-        begun.add(os.getpid())
+        has_begun = True  # for what this process forks, too
         call(WorkerProcess(_cluster_stops(), _is_out_of_time, _caller_while_waiting()))
 
     post_spawn.connect(tell, weak=False, dispatch_uid="powercrud_models")
@@ -142,7 +143,7 @@ def _is_out_of_time() -> bool:
 def _caller_while_waiting() -> Callable[[Callable[[], None]], None]:
     """For `WorkerProcess.while_waiting`; call this in the main thread."""
     waiting: deque[Callable[[], None]] = deque(maxlen=1)
-    main_thread = threading.get_ident()
+    main_thread, sentinel = threading.get_ident(), os.getppid()
 
     def answer(number: int, frame: FrameType | None) -> None:
         call = waiting.pop() if waiting else None
@@ -150,6 +151,8 @@ def _caller_while_waiting() -> Callable[[Callable[[], None]], None]:
             _call_as_a_task(call)
 
     def ask(call: Callable[[], None]) -> None:
+        if os.getppid() != sentinel:
+            return  # it has died: nobody stops this process any more, nor looks after its time
         waiting.append(call)
         signal.pthread_kill(main_thread, signal.SIGURG)
 
@@ -169,12 +172,13 @@ def _waits_for_its_turn(frame: FrameType | None) -> bool:
     from django_q.queues import Queue as CountingQueue
     from django_q.worker import worker
 
-    lock: Any = frame.f_locals.get("self") if frame else None
+    waits_in = frame
     for function in (SemLock.__enter__, queues.Queue.get, CountingQueue.get, worker):
         if frame is None or frame.f_code is not function.__code__:
             return False
         frame = frame.f_back
-    return not lock._semlock._is_mine()
+    assert waits_in is not None, "it is one of these functions"
+    return not waits_in.f_locals["self"]._semlock._is_mine()
 
 
 def _call_as_a_task(call: Callable[[], None]) -> None:

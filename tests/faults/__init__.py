@@ -62,4 +62,5 @@ Where processes meet as it happens, tests with threads that stop at exact points
    test_locked_queue.py::test_a_worker_that_does_so_ends_its_item_when_it_is_told_to_end
    test_locked_queue.py::test_the_time_out_of_the_queue_holds_for_what_a_worker_does_so
    test_locked_queue.py::test_workers_that_are_busy_with_other_messages_do_nothing_beside_them
+   test_locked_queue.py::test_workers_whose_cluster_is_dead_begin_nothing
 """

@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.kinds.models import Bolt, Part, Project
 pytestmark = pytest.mark.cluster
 
 PROCESSES, OBJECTS, TIMES = 8, 20, 8
+ENDLESS = 1_000_000
 PATIENCE = 120
 
 Contender = subprocess.Popen[str]
@@ -48,7 +49,7 @@ def contend(bolts: list[int], tmp_path: Path) -> Iterator[Contend]:
     marks = tmp_path / "marks"
     marks.mkdir()
 
-    def start(lease_seconds: int) -> list[Contender]:
+    def start(lease_seconds: int, times: Sequence[int]) -> list[Contender]:
         own = {
             **django_settings.POWERCRUD_SETTINGS,
             "ASYNC_ENABLED": False,
@@ -56,12 +57,12 @@ def contend(bolts: list[int], tmp_path: Path) -> Iterator[Contend]:
             "HEARTBEAT_SECONDS": 1,
         }
         environment = {**os.environ, **Cluster(tmp_path / "cluster").environment()}
-        for seed in range(PROCESSES):
+        for seed, often in enumerate(times):
             given: dict[str, Any] = {
                 "settings": {"CACHES": django_settings.CACHES, "POWERCRUD_SETTINGS": own},
                 "folder": str(marks),
                 "pks": bolts,
-                "times": TIMES,
+                "times": often,
                 "seed": seed,
             }
             started.append(
@@ -99,7 +100,7 @@ def nothing_is_held(store: Store, bolts: list[int]) -> bool:
 def test_no_object_is_held_by_two_and_each_process_gets_its_turn(
     store: Store, bolts: list[int], contend: Contend
 ) -> None:
-    said = [ended_well(process) for process in contend(lease_seconds=60)]
+    said = [ended_well(process) for process in contend(60, [TIMES] * PROCESSES)]
 
     assert [each["held"] for each in said] == [TIMES] * PROCESSES
     assert any(each["refused"] for each in said)
@@ -116,8 +117,9 @@ def test_what_killed_processes_held_is_free_for_the_others_after_the_lease(
         "LEASE_SECONDS": 5,
         "HEARTBEAT_SECONDS": 1,
     }
-    processes = contend(lease_seconds=5)
-    victims, others = processes[: PROCESSES // 2], processes[PROCESSES // 2 :]
+    half = PROCESSES // 2
+    processes = contend(5, [*[ENDLESS] * half, *[TIMES] * half])
+    victims, others = processes[:half], processes[half:]
     chance = random.Random(1)
     for victim in victims:
         until(lambda: any((tmp_path / "marks").glob("[0-9]*")), "somebody held something")

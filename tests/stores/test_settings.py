@@ -253,7 +253,7 @@ class TestNames:
         acquire(get_store(), "b", bolts(1))
 
 
-def test_the_settings_in_the_docs_are_complete(settings) -> None:
+def test_the_settings_in_the_docs_are_complete(settings, transactional_db) -> None:
     refuse_without_redis()
     shown: dict[str, Any] = {}
     [block] = PYTHON.findall((ROOT / "docs" / "locks.md").read_text(encoding="utf-8"))
