@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 
 from powercrud_models.sessions import keep_awake
 from tests.deliveries import undone
@@ -55,7 +55,7 @@ def test_one_that_is_idle_in_a_transaction_is_asked_something(watcher: Watcher) 
     with transaction.atomic():
         assert ask("SELECT 1") == 1
         before = watcher.last_asked()
-        keep_awake(connection)
+        keep_awake(connections["default"])
         assert watcher.last_asked() > before
         assert ask("SELECT 2") == 2
 
@@ -63,7 +63,7 @@ def test_one_that_is_idle_in_a_transaction_is_asked_something(watcher: Watcher) 
 def test_one_that_is_in_no_transaction_is_left_alone(watcher: Watcher) -> None:
     assert ask("SELECT 1") == 1
     before = watcher.last_asked()
-    keep_awake(connection)
+    keep_awake(connections["default"])
     assert watcher.last_asked() == before
 
 
@@ -73,7 +73,7 @@ def test_one_whose_transaction_has_failed_is_asked_nothing_that_fails(watcher: W
             with pytest.raises(DatabaseError, match="nothing"):
                 ask("SELECT nothing")
             before = watcher.last_asked()
-            keep_awake(connection)
+            keep_awake(connections["default"])
             assert watcher.last_asked() > before
             assert not connection.connection.pgconn.error_message
         assert ask("SELECT 1") == 1
@@ -84,10 +84,10 @@ def test_a_pipeline_is_left_alone(watcher: Watcher) -> None:
         cursor.execute("SELECT 1")
         session = connection.connection
         with session.pipeline():
-            keep_awake(connection)
+            keep_awake(connections["default"])
             assert not session.pgconn.error_message
             cursor.execute("SELECT 2")
-            keep_awake(connection)
+            keep_awake(connections["default"])
             assert not session.pgconn.error_message
             assert cursor.fetchone() == (2,)
         assert ask("SELECT 3") == 3
@@ -98,11 +98,11 @@ def test_one_that_somebody_uses_is_left_alone(watcher: Watcher) -> None:
         assert ask("SELECT 1") == 1
         before = watcher.last_asked()
         with connection.connection.lock:
-            keep_awake(connection)  # it would wait for ever, or disturb
+            keep_awake(connections["default"])  # it would wait for ever, or disturb
         assert watcher.last_asked() == before
 
 
 def test_one_that_is_closed_stays_so() -> None:
     connection.close()
-    keep_awake(connection)
+    keep_awake(connections["default"])
     assert connection.connection is None
