@@ -11,6 +11,7 @@ from typing import Any
 from django.core.cache import caches
 from django.db import connection, transaction
 
+from benchmarks.databases import DoesNotAnswer
 from benchmarks.settings import NAME_OF_CACHE
 from powercrud_models.models import ObjectLock
 from powercrud_models.stores import get_store
@@ -62,7 +63,10 @@ class Reference(Locker):
     """django-powercrud's manager; each of its objects is a transaction, or command, of its own."""
 
     def __init__(self) -> None:
-        from powercrud.async_manager import AsyncManager
+        try:
+            from powercrud.async_manager import AsyncManager
+        except ImportError as error:
+            raise DoesNotAnswer(f"{error}; pip install django-powercrud") from None
 
         self._manager = AsyncManager()
 
