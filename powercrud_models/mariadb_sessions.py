@@ -71,7 +71,9 @@ class SharedSession:
         try:
             session = self._connection.connection
             if session is not None and self._connection.in_atomic_block:
-                with suppress(Exception):  # whoever uses the session next will hear of it
-                    session.ping()
+                # whoever uses the session next will hear of it; ping() of some drivers would open
+                # another one, without the transaction
+                with suppress(self._connection.Database.Error), session.cursor() as cursor:
+                    cursor.execute("DO 0")
         finally:
             self._in_use.release()
