@@ -27,7 +27,7 @@ class Conf:
     STORE: StoreName = "database"
     """Where locks are kept; "redis" is the server of the cache that CACHE_NAME names."""
     CACHE_NAME: str = "default"
-    """A cache that all processes share, for "redis" and for live progress."""
+    """A cache that all processes share: that of Redis, when STORE is "redis"."""
     GUARD_WRITES: bool = True
     """Whether ``save()`` and ``delete()`` refuse objects that another task holds."""
     LEASE_SECONDS: int = 60
